@@ -1,0 +1,1 @@
+"""How Emblem, the embedded text-to-image model, was made: start to finish, resumable. See README.md."""

@@ -1,0 +1,19 @@
+"""All steps in order: `python -m recipes.emblem`. Each resumes after a kill; finished ones take no time again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+STEPS = ("fetch", "vocabulary", "rasterise", "autoencoder", "tokenizer", "text_encoder", "pool", "unet", "judge",
+         "assemble", "evaluate")  # fmt: skip
+
+
+def main() -> None:
+    for step in STEPS:
+        print(f"== {step}", flush=True)
+        subprocess.run([sys.executable, "-m", f"recipes.emblem.{step}"], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What the commands share: the terminal, a quietly loaded model, and output paths checked before hours of work."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from snce.errors import SnceError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def stdout() -> Console:
+    """For results. Made anew each time: it must write to the `sys.stdout` of now."""
+    return Console(highlight=False)
+
+
+def stderr() -> Console:
+    """For errors, warnings and notes."""
+    return Console(stderr=True, highlight=False)
+
+
+def on_terminal() -> bool:
+    """Whether someone is watching: progress bars are for them, not for logs."""
+    return stdout().is_terminal
+
+
+def open_pipeline(model: str) -> Any:
+    """`load_pipeline`, without the chatter of the libraries below it."""
+    with stderr().status(f"loading {model}"):
+        import diffusers.utils.logging
+        import transformers.utils.logging
+
+        for library in (diffusers.utils.logging, transformers.utils.logging):
+            library.set_verbosity_error()
+            library.disable_progress_bar()
+        from snce.pipelines import load_pipeline
+
+        return load_pipeline(model)
+
+
+def check_output(path: Path, *suffixes: str) -> None:
+    """Make sure that the file `path` can be written, before the work for it begins.
+
+    Args:
+        suffixes: endings that its name may have; none for any.
+
+    Raises:
+        SnceError: it cannot, it is a folder, or its name has another ending.
+    """
+    if path.is_dir():
+        raise SnceError(f"cannot write {path}: it is a folder; give the path of a file")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise SnceError(f"--out {path} must end in {' or '.join(suffixes)}")
+    check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Make `folder` if need be, and make sure that files can be written to it.
+
+    Raises:
+        SnceError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".snce-")
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise SnceError(f"cannot write to {folder}: {error.strerror or error}") from error

@@ -1,0 +1,24 @@
+"""`snce demo`: the work is in `snce.demo`."""
+
+from inspect import cleandoc
+
+from snce.commands.console import check_folder, stdout
+from snce.demo.run import DemoConfig
+
+__all__ = ["DESCRIPTION", "DemoConfig", "run"]
+
+EXAMPLES = """
+
+Examples:
+  snce demo
+  snce demo --concept bomb --out runs/bomb"""
+
+DESCRIPTION = cleandoc(DemoConfig.__doc__ or "") + EXAMPLES
+
+
+def run(config: DemoConfig) -> None:
+    """Run the demo and say what it found."""
+    from snce.demo.run import run_demo
+
+    check_folder(config.out)
+    run_demo(config, stdout())

@@ -1,0 +1,187 @@
+"""`snce find`: a trained SAE and a concept to an eraser."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from snce.commands.console import check_output, open_pipeline, stderr, stdout
+from snce.erase import DEFAULT_STRENGTH
+from snce.errors import SnceError
+
+if TYPE_CHECKING:
+    from snce.erase.eraser import ConceptEraser
+    from snce.neurons.find import NeuronCard
+    from snce.sae.formats import SAEOrigin
+    from snce.text.harvest import Embeddings
+    from snce.text.prompts import Concept
+
+DESCRIPTION = """\
+Find the neuron of a concept, and write the eraser that switches it off.
+Half of the concept's prompts ranks the neurons; the other half sets the threshold and gives the figures on the card.
+
+Examples:
+  snce find emblem --sae runs/emblem --concept cigarette --out cigarette.safetensors
+  snce find stable-diffusion-v1-5/stable-diffusion-v1-5 --sae runs/sd15 --concept church.yaml --out church.safetensors
+
+A concept file has the keys name, targets (prompts that show the concept) and neutrals (prompts that do not, near
+neighbours among them). Beside FILE.safetensors come FILE.md, its card, and FILE.png, a plot."""
+
+POOR_RECALL = 0.9
+MANY_FALSE_FIRES = 0.05
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """Find the neuron of a concept and write an eraser."""
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """"emblem", a diffusers folder, or a hub id: the model that the SAE was trained on."""
+    sae: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder that `snce train` wrote."""
+    concept: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.yaml")]
+    """A bundled concept (`snce concepts` lists them) or a concept file."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.safetensors")]
+    """The eraser."""
+    rule: Literal["modulated", "frequency", "difference", "saeuron", "itd", "auroc"] = "modulated"
+    """Score by which the neurons are ranked: see `snce.neurons.scores`."""
+    neurons: int = 1
+    """How many of the best neurons to switch off."""
+    strength: float = DEFAULT_STRENGTH
+    """1 takes the neurons' contribution out, more pushes past zero, 0 leaves everything as it is."""
+    top: int = 10
+    """How many neurons to show."""
+
+    def check(self) -> None:
+        """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
+        for name in ("neurons", "top"):
+            if getattr(self, name) < 1:
+                raise SnceError(f"--{name} {getattr(self, name)} must be at least 1")
+        if not (math.isfinite(self.strength) and self.strength >= 0):
+            raise SnceError(f"--strength {self.strength} must be a number that is not negative")
+
+
+def run_find(options: FindOptions) -> None:
+    """Rank the neurons, and write the eraser, its card and its plot.
+
+    Raises:
+        SnceError: an SAE of another text encoder, an unknown or incomplete concept, no neuron that fires on it.
+    """
+    from snce.erase.build import build_eraser
+    from snce.erase.card import write_card
+    from snce.neurons.find import find_neurons
+    from snce.neurons.plot import ChosenNeuron, plot_neurons
+    from snce.sae.formats import load_sae
+    from snce.text.harvest import harvest
+    from snce.text.towers import TextTower
+
+    options.check()
+    check_output(options.out, ".safetensors")
+    concept = concept_called(options.concept)
+    sae, origin = load_sae(options.sae)
+    if options.neurons > sae.config.latents:
+        raise SnceError(f"--neurons {options.neurons} must not pass the SAE's {sae.config.latents}")
+    tower = TextTower.from_pipeline(open_pipeline(options.model))
+    origin.check(tower)
+    with stderr().status(f"reading the prompts of {concept.name!r}"):
+        target, neutral = harvest(tower, concept.targets), harvest(tower, concept.neutrals)
+        rank_t, test_t = halves(target)
+        rank_n, test_n = halves(neutral)
+        cards = find_neurons(sae, rank_t, rank_n, options.rule, max(options.top, options.neurons))
+    chosen = cards[: options.neurons]
+    eraser = build_eraser(concept.name, sae, chosen, tower, test_t, test_n, options.strength)
+    eraser = with_origin(eraser, origin)
+    show_neurons(cards, eraser, concept.name)
+    eraser.save(options.out)
+    write_card(eraser, options.out)
+    fired_t, fired_n = eraser.activations(test_t.x), eraser.activations(test_n.x)
+    evidence = [
+        ChosenNeuron(entry["neuron"], entry["threshold"], fired_t[:, i], fired_n[:, i])
+        for i, entry in enumerate(eraser.card[concept.name]["neurons"])
+    ]
+    plot_neurons(concept.name, cards, evidence, options.out.with_suffix(".png"))
+    stdout().print(
+        f"{options.out} written ({options.out.stat().st_size} bytes), with its card {options.out.with_suffix('.md')} "
+        f"and its plot {options.out.with_suffix('.png')}. "
+        f'Next: snce generate {options.model} --eraser {options.out} --prompt "..." --out picture.png',
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def concept_called(name: str) -> "Concept":
+    """A concept file, where `name` is the path of one; else the bundled concept of that name.
+
+    Raises:
+        SnceError: neither, or fewer than two prompts of a kind: they are split in halves.
+    """
+    from snce.text.prompts import Concept
+
+    if Path(name).suffix.lower() in (".yaml", ".yml") or Path(name).is_file():
+        concept = Concept.load(name)
+    else:
+        from snce.emblem.concepts import load_concept
+
+        concept = load_concept(name)
+    for kind in ("targets", "neutrals"):
+        if len(getattr(concept, kind)) < 2:
+            raise SnceError(
+                f"concept {concept.name!r} has one prompt among its {kind}; it takes two at least, better fifty: one "
+                "half ranks the neurons, the other sets the threshold"
+            )
+    return concept
+
+
+def halves(data: "Embeddings") -> tuple["Embeddings", "Embeddings"]:
+    """Every other prompt, and the rest: so both halves hold every kind of prompt in a list sorted by kind."""
+    from snce.text.harvest import Embeddings
+
+    return Embeddings(data.x[::2], data.kinds[::2]), Embeddings(data.x[1::2], data.kinds[1::2])
+
+
+def with_origin(eraser: "ConceptEraser", origin: "SAEOrigin") -> "ConceptEraser":
+    """The eraser with the SAE's training and metrics on its card."""
+    trained = {"sae_training": origin.training, "sae_metrics": origin.metrics}
+    return replace(eraser, card={concept: {**entry, **trained} for concept, entry in eraser.card.items()})
+
+
+def show_neurons(cards: "list[NeuronCard]", eraser: "ConceptEraser", concept: str) -> None:
+    """Print the ranked neurons, the operating points of the chosen ones, and a warning where they are poor."""
+    from rich.table import Table
+
+    from snce.neurons.calibrate import OperatingPoint
+
+    entries = eraser.card[concept]["neurons"]
+    points = {e["neuron"]: OperatingPoint(*(e[name] for name in OperatingPoint._fields)) for e in entries}
+    table = Table(title=f"neurons of {concept!r}, by {cards[0].rule}")
+    pairs = ("fires on\ntarget", "fires on\nneutral", "activation\non target", "activation\non neutral")
+    for heading in ("", "neuron", "score", *pairs, "AUROC"):
+        table.add_column(heading, justify="right")
+    for card in cards:
+        table.add_row(
+            "->" if card.neuron in points else "",
+            str(card.neuron),
+            f"{card.score:.3f}",
+            f"{card.frequency_target:.1%}",
+            f"{card.frequency_neutral:.1%}",
+            f"{card.activation_target:.3f}",
+            f"{card.activation_neutral:.3f}",
+            f"{card.auroc:.3f}",
+        )
+    stdout().print(table)
+    for neuron, point in points.items():
+        stdout().print(
+            f"neuron {neuron}, on prompts that did not choose it: fires on {point.recall:.1%} of the target prompts "
+            f"and {point.false_fires:.1%} of the neutral ones, at threshold {point.threshold:.3f}",
+            soft_wrap=True,
+        )
+    caught = max(point.recall for point in points.values())
+    wrong = max(point.false_fires for point in points.values())
+    if caught < POOR_RECALL or wrong > MANY_FALSE_FIRES:
+        stderr().print(
+            f"[yellow]warning: at best {caught:.0%} of the target prompts are caught, and up to {wrong:.0%} of the "
+            "neutral ones change; try --neurons 2, another --rule, or an SAE with more latents or prompts[/yellow]",
+            soft_wrap=True,
+        )

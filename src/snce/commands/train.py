@@ -1,0 +1,186 @@
+"""`snce train`: prompts to a sparse autoencoder."""
+
+import math
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from snce.commands.console import check_folder, on_terminal, open_pipeline, stderr, stdout
+from snce.errors import SnceError
+
+if TYPE_CHECKING:
+    from snce.sae.model import SparseAutoencoder
+    from snce.sae.train import SAEMetrics
+    from snce.text.harvest import Embeddings
+    from snce.text.towers import TextTower
+
+DESCRIPTION = """\
+Train a sparse autoencoder (SAE) on the token embeddings that a model's text encoder hands to its denoiser.
+Run it once per text encoder; `snce find` then finds the neuron of any concept in it.
+
+Examples:
+  snce train emblem --out runs/emblem
+  snce train stable-diffusion-v1-5/stable-diffusion-v1-5 --prompts captions.csv:caption --out runs/sd15
+
+An interrupted run goes on where it stopped when the same command is given again."""
+
+CALIBRATION_SHARE = 0.1
+CALIBRATION_PROMPTS = 2000
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a sparse autoencoder on a model's token embeddings."""
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """"emblem", a diffusers folder, or a hub id."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder for the SAE, the cached embeddings and the checkpoint."""
+    prompts: Annotated[str | None, tyro.conf.arg(metavar="FILE.txt|FILE.csv:COLUMN")] = None
+    """Prompts to train on, one a line or a CSV column. For emblem they may be left out: it brings its own."""
+    captions: int = 12_000
+    """How many of Emblem's own captions to train on where --prompts is left out."""
+    latents: int = 2048
+    """Neurons in the dictionary."""
+    k: int = 8
+    """Active neurons per prompt (--support prompt) or per token position (--support position)."""
+    support: Literal["prompt", "position"] = "prompt"
+    """Whether the positions of a prompt share their active neurons. "position" codes each token by itself."""
+    activation: Literal["topk", "batchtopk"] = "topk"
+    """Choose the k strongest of each prompt, or the k * prompts strongest of a batch."""
+    steps: int = 1500
+    """Optimiser steps."""
+    batch: int = 192
+    """Prompts per step."""
+    lr: float = 1.5e-3
+    """Peak learning rate of Adam."""
+    seed: int = 0
+    """Seed of the weights, the batches, the split of the prompts, and Emblem's captions."""
+
+    def check(self) -> None:
+        """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
+        for name in ("captions", "latents", "k", "steps", "batch"):
+            if getattr(self, name) < 1:
+                raise SnceError(f"--{name} {getattr(self, name)} must be at least 1")
+        if self.k > self.latents:
+            raise SnceError(f"--k {self.k} must not pass --latents {self.latents}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise SnceError(f"--lr {self.lr} must be a positive number")
+
+
+def run_train(options: TrainOptions) -> None:
+    """Harvest, train, calibrate, and write DIR/sae.safetensors.
+
+    Raises:
+        SnceError: no prompts, an unknown model, an output folder that cannot be written, or another training's.
+    """
+    from snce.neurons.calibrate import calibrate_thresholds
+    from snce.sae.formats import SAEOrigin, sae_file, save_sae
+    from snce.sae.model import SAEConfig
+    from snce.sae.train import TrainConfig, train_sae
+    from snce.text.harvest import harvest
+    from snce.text.towers import TextTower
+
+    options.check()
+    check_folder(options.out)
+    prompts = training_prompts(options)
+    tower = TextTower.from_pipeline(open_pipeline(options.model))
+    cache = options.out / "embeddings"
+    check_disk(tower, len(prompts), cache)
+    data = harvest(tower, prompts, cache, progress=on_terminal())
+    fit, held_out = split(data)
+    config = SAEConfig(tower.width, options.latents, options.k, options.support, options.activation)
+    train = TrainConfig(steps=options.steps, batch=options.batch, lr=options.lr, seed=options.seed)
+    sae, metrics = train_sae(fit, config, train, options.out / "checkpoint.safetensors", progress=on_terminal())
+    with stderr().status("calibrating thresholds"):
+        agreement = calibrate_thresholds(sae, held_out)
+    origin = SAEOrigin(
+        fingerprint=tower.fingerprint,
+        tower=tower.name,
+        module=tower.path,
+        pipeline=tower.pipeline,
+        training={**asdict(train), "prompts": len(prompts), "source": options.prompts or "emblem captions"},
+        metrics={**metrics._asdict(), "threshold_f1": agreement.f1},
+    )
+    save_sae(sae, options.out, origin)
+    show_metrics(sae, metrics, agreement.f1)
+    stdout().print(
+        f"{sae_file(options.out)} written. Next: snce find {options.model} --sae {options.out} --concept NAME --out "
+        "NAME.safetensors",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def training_prompts(options: TrainOptions) -> list[str]:
+    """The prompts in a random order, each once.
+
+    Raises:
+        SnceError: none were given, or fewer than four different ones.
+    """
+    from random import Random
+
+    from snce.pipelines import EMBLEM
+    from snce.text.prompts import read_prompts
+
+    if options.prompts is not None:
+        prompts = read_prompts(options.prompts)
+    elif options.model == EMBLEM:
+        from snce.emblem.corpus import captions_for_training
+
+        prompts = captions_for_training(options.captions, options.seed)
+    else:
+        raise SnceError(
+            f"no prompts to train on: give --prompts FILE.txt or FILE.csv:COLUMN (only {EMBLEM!r} has its own)"
+        )
+    different = list(dict.fromkeys(prompts))  # a repeated prompt would stand on both sides of the split
+    if len(different) < 4:
+        raise SnceError(f"{len(different)} different prompts are too few to train on; an SAE wants thousands")
+    if len(different) < len(prompts):
+        stderr().print(f"{len(prompts) - len(different)} of {len(prompts)} prompts are repetitions, and left out")
+    Random(options.seed).shuffle(different)
+    return different
+
+
+def check_disk(tower: "TextTower", prompts: int, cache: Path) -> None:
+    """Refuse to fill the disk: a memory-mapped file on a full disk kills the process.
+
+    Raises:
+        SnceError: the embeddings of `prompts` prompts do not fit.
+    """
+    if cache.exists():
+        return
+    needed = prompts * tower.positions * tower.width * 2  # float16
+    free = shutil.disk_usage(cache.parent).free
+    if needed > free:
+        raise SnceError(
+            f"the embeddings of {prompts} prompts take {needed / 1e9:.1f} GB, {cache.parent} has {free / 1e9:.1f} GB "
+            "free; give fewer prompts or another --out"
+        )
+
+
+def split(data: "Embeddings") -> tuple["Embeddings", "Embeddings"]:
+    """(for training, for calibration): slices, so that a memory-mapped cache stays on disk."""
+    from snce.text.harvest import Embeddings
+
+    n = max(1, min(CALIBRATION_PROMPTS, round(CALIBRATION_SHARE * len(data))))
+    return Embeddings(data.x[:-n], data.kinds[:-n]), Embeddings(data.x[-n:], data.kinds[-n:])
+
+
+def show_metrics(sae: "SparseAutoencoder", metrics: "SAEMetrics", agreement: float) -> None:
+    """Print the table of metrics."""
+    from rich.table import Table
+
+    per = "prompt" if sae.config.support == "prompt" else "token position"
+    table = Table(title=f"SAE with {sae.config.latents} neurons on embeddings of width {sae.config.width}")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("what it says", overflow="fold")
+    table.add_row("FVU", f"{metrics.fvu:.4f}", "share of the variance that the SAE does not explain, held-out prompts")
+    table.add_row("L0", f"{metrics.l0:.1f}", f"active neurons per {per}")
+    table.add_row("dead", f"{metrics.dead:.1%}", "neurons that fire on no training prompt")
+    table.add_row("threshold F1", f"{agreement:.3f}", "how well one threshold per neuron agrees with the top k")
+    stdout().print(table)

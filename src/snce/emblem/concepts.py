@@ -1,0 +1,75 @@
+"""Bundled concepts: every object that Emblem draws, and its nine styles."""
+
+from __future__ import annotations
+
+from random import Random
+
+from snce.emblem import captions
+from snce.emblem.corpus import caption_of, surroundings
+from snce.emblem.vocabulary import vocabulary
+from snce.errors import SnceError
+from snce.text.prompts import Concept
+
+TARGETS = 160
+NEUTRALS = 640
+
+
+def concept_names() -> list[str]:
+    """Objects, then styles."""
+    return [*vocabulary().objects, *vocabulary().styles]
+
+
+def load_concept(name: str) -> Concept:
+    """A bundled concept: prompts with it (alone, in pairs, by its synonyms) and without it (half of them neighbours).
+
+    Raises:
+        SnceError: no object or style of that name.
+    """
+    words = vocabulary()
+    if name in words.styles:
+        return _style(name)
+    if name not in words.objects:
+        near = [n for n in concept_names() if any(part in n.split() for part in name.lower().split())]
+        hint = f"; did you mean {', '.join(near[:5])}?" if near else ""
+        raise SnceError(f"no bundled concept {name!r}{hint} (`snce concepts` lists them; a YAML file will do as well)")
+    item = words.objects[name]
+    rng = Random(f"concept {name}")
+    others = [n for n in words.objects if n != name]
+    neighbours = [n for n in others if words.objects[n].group == item.group]
+
+    def with_target() -> str:
+        names = [name] if rng.random() < 0.55 else rng.sample([name, rng.choice(others)], 2)
+        return caption_of(names, rng, *surroundings(rng, words))
+
+    def without_target() -> str:
+        if rng.random() < 0.05:
+            return caption_of([], rng, *surroundings(rng, words))
+        pool = neighbours if rng.random() < 0.5 else others
+        return caption_of(rng.sample(pool, 1 if rng.random() < 0.55 else 2), rng, *surroundings(rng, words))
+
+    return Concept(
+        name,
+        tuple(with_target() for _ in range(TARGETS)),
+        tuple(without_target() for _ in range(NEUTRALS)),
+        item.harmful,
+        {"kind": "object"},
+    )
+
+
+def _style(style: str) -> Concept:
+    words = vocabulary()
+    rng = Random(f"concept style {style}")
+    others = [s for s in words.styles if s != style]
+    names = list(words.objects)
+
+    def caption(style: str | None) -> str:
+        background = rng.choice(captions.BACKGROUNDS) if rng.random() < 0.5 else None
+        return caption_of(rng.sample(names, 1 if rng.random() < 0.55 else 2), rng, style, background)
+
+    return Concept(
+        style,
+        tuple(caption(style) for _ in range(TARGETS)),
+        tuple(caption(rng.choice([*others, None])) for _ in range(NEUTRALS)),
+        None,
+        {"kind": "style"},
+    )

@@ -1,0 +1,93 @@
+"""The card of an eraser: a page that says what it erases, how well, how to use it, and what it cannot do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from snce.storage import write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from snce.erase.eraser import ConceptEraser
+
+
+def write_card(eraser: ConceptEraser, file: Path) -> None:
+    """Write the card of the eraser in `file` beside it, with the ending .md."""
+    write_text(file.with_suffix(".md"), render_card(eraser, file.name))
+
+
+def render_card(eraser: ConceptEraser, file_name: str) -> str:
+    """The card as Markdown."""
+    concepts = tuple(dict.fromkeys(eraser.concepts))
+    count = len(eraser.concepts)
+    parts = [
+        f"# Eraser: {', '.join(concepts)}",
+        f"Switches off {count} neuron{'s' if count > 1 else ''} in the output of `{eraser.tower}.{eraser.module}`, "
+        f"with strength {_strengths(eraser)}. A prompt on which no neuron fires keeps its picture, byte for byte.",
+        *(_concept(name, eraser.card[name]) for name in concepts if name in eraser.card),
+        _use(eraser, file_name),
+        _made_for(eraser),
+        LIMITS,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+LIMITS = """\
+## Limits
+
+- It removes what the neuron stands for from the text embedding. A prompt that leads to the concept without making the
+  neuron fire (another language, a new synonym, an adversarial prompt) gets through.
+- It guards the text encoder only: whoever holds the weights, or hands over embeddings or images of his own, can go
+  around it.
+- The figures hold for prompts like those that it was measured on. They count firing neurons, not pictures: look at
+  pictures, too, before you rely on it."""
+
+
+def _concept(name: str, entry: dict[str, Any]) -> str:
+    lines = [
+        f"## {name}",
+        "",
+        "| neuron | score | rule | threshold | fires on target prompts | fires on neutral prompts |",
+        "|---:|---:|---|---:|---:|---:|",
+    ]
+    for row in filter(None, entry.get("neurons", [])):
+        lines.append(
+            f"| {row['neuron']} | {row['score']:.3f} | {row['rule']} | {row['threshold']:.3f} | {row['recall']:.1%} | "
+            f"{row['false_fires']:.1%} |"
+        )
+    lines += [
+        "",
+        f"Measured on {entry.get('target_prompts', '?')} target and {entry.get('neutral_prompts', '?')} neutral "
+        "prompts, none of which chose the neuron. They set its threshold.",
+    ]
+    return "\n".join(lines)
+
+
+def _use(eraser: ConceptEraser, file_name: str) -> str:
+    return (
+        "## Use\n\n```python\nfrom snce import ConceptEraser\n"
+        f'eraser = ConceptEraser.load("{file_name}")\n'
+        f"eraser.attach(pipe)  # a {eraser.pipeline or 'TextTower'}; .detach() takes it off\n```"
+    )
+
+
+def _made_for(eraser: ConceptEraser) -> str:
+    lines = [
+        "## Made for",
+        "",
+        f"- text encoder with fingerprint `{eraser.fingerprint}`, width {eraser.width}, read at `{eraser.module}`",
+    ]
+    if eraser.pipeline:
+        lines.append(f"- pipeline class `{eraser.pipeline}`; it fits any model with the same text encoder")
+    for entry in list(eraser.card.values())[:1]:
+        sae, metrics = entry.get("sae"), entry.get("sae_metrics")
+        if sae:
+            lines.append(f"- SAE with {sae['latents']} neurons, k = {sae['k']}, {sae['support']} code")
+        if metrics:
+            lines.append("- its metrics: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    return "\n".join(lines)
+
+
+def _strengths(eraser: ConceptEraser) -> str:
+    return ", ".join(f"{s:g}" for s in dict.fromkeys(eraser.neurons.strength.tolist()))

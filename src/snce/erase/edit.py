@@ -1,0 +1,75 @@
+"""The edit: pure functions of tensors.
+
+A neuron reads the embedding x of one token position as
+
+    u = w . x + b                        w, b: its encoder row and bias
+
+and its contribution to the embedding is u * d, with d its decoder row. Switched off with strength s, it gives
+
+    x' = x - s * u * d      where it fires; elsewhere x' is x, bit for bit.
+
+Where does it fire? A neuron of a *position code* fires at each position by itself, where u > threshold. A neuron of a
+*prompt code* fires in a prompt as a whole, if u > threshold at any position of it; it is then taken out of all its
+positions at which u > 0. A threshold below zero acts as zero. The first `begin` positions are never edited:
+begin-of-text is the same for every prompt (an encoder without it has begin = 0). No function here looks at other
+prompts of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Neurons(NamedTuple):
+    """n neurons that are switched off together."""
+
+    encoder: Tensor
+    """w, [n, d]."""
+    bias: Tensor
+    """b, [n]."""
+    threshold: Tensor
+    """[n]."""
+    decoder: Tensor
+    """d, [n, d]."""
+    strength: Tensor
+    """s, [n]. 1 removes the neuron's contribution, more pushes past zero, 0 leaves everything as it is."""
+    whole_prompt: Tensor
+    """bool [n]: True for a neuron of a prompt code."""
+
+
+def activations(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
+    """u of each neuron at each position, [b, positions, n], in the wider dtype; zero at the first `begin` positions.
+
+    x: [b, positions, d].
+    """
+    dtype = torch.promote_types(x.dtype, neurons.encoder.dtype)
+    u = x.to(dtype) @ neurons.encoder.to(dtype).T + neurons.bias
+    return torch.cat([torch.zeros_like(u[:, :begin]), u[:, begin:]], dim=1)
+
+
+def prompt_activation(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
+    """Highest activation of each neuron in each prompt, [b, n]; 0 at least. It fires if this passes its threshold."""
+    return activations(x, neurons, begin).amax(1).clamp_min(0)
+
+
+def fires(u: Tensor, neurons: Neurons) -> Tensor:
+    """Where each neuron is taken out, bool [b, positions, n]. u: activations [b, positions, n]."""
+    above = u > neurons.threshold.clamp_min(0)
+    return torch.where(neurons.whole_prompt, above.any(1, keepdim=True) & (u > 0), above)
+
+
+def edit(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
+    """x with the neurons switched off, [b, positions, d], in the dtype of x.
+
+    Every neuron's part is computed from the same x, and the parts are added: their order cannot matter, but for the
+    rounding of a sum, which `ConceptEraser` rules out by keeping its neurons sorted.
+    """
+    u = activations(x, neurons, begin)
+    fired = fires(u, neurons) & (neurons.strength != 0)
+    amount = torch.where(fired, neurons.strength * u, torch.zeros_like(u))
+    edited = x.to(u.dtype) - amount @ neurons.decoder.to(u.dtype)
+    # the choice, not the sum, keeps silent positions as they are: -0.0 - 0.0 would lose its sign
+    return torch.where(fired.any(-1, keepdim=True), edited.to(x.dtype), x)

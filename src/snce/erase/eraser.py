@@ -1,0 +1,263 @@
+"""ConceptEraser: the frozen data of switched-off neurons. Save, load, compose, edit."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from snce.erase.edit import Neurons, edit, prompt_activation
+from snce.errors import SnceError
+from snce.storage import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from snce.erase.attach import Attachment
+    from snce.text.towers import TextTower
+
+FORMAT = "snce-eraser-1"
+_TENSORS = ("encoder", "bias", "threshold", "decoder", "strength", "whole_prompt")
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptEraser:
+    """One or more neurons to be switched off in the output of one text encoder.
+
+    `eraser_a | eraser_b` switches off both. `eraser.attach(pipe)` puts it on a pipeline, also as a context manager.
+    """
+
+    neurons: Neurons
+    concepts: tuple[str, ...]
+    """The concept of each neuron."""
+    fingerprint: str
+    """Of the text encoder that it was made for."""
+    tower: str = "text_encoder"
+    """Attribute under which the pipeline holds that encoder."""
+    module: str = "final_layer_norm"
+    """Module of the encoder whose output is edited."""
+    pipeline: str = ""
+    """Class of the pipeline that it was made on."""
+    begin: int = 1
+    """Leading positions that are left alone: 1 for begin-of-text, 0 for an encoder that starts with a word."""
+    card: dict[str, Any] = field(default_factory=dict)
+    """How the neurons were found and what was measured, by concept: card[concept]["neurons"] has an entry for each
+    neuron of the concept, in their order here."""
+
+    def __post_init__(self) -> None:
+        n, d = self.neurons.encoder.shape
+        shapes = {"bias": (n,), "threshold": (n,), "decoder": (n, d), "strength": (n,), "whole_prompt": (n,)}
+        for name, shape in shapes.items():
+            found = tuple(getattr(self.neurons, name).shape)
+            if found != shape:
+                raise SnceError(f"eraser tensor {name!r} has shape {found} where {shape} was expected")
+        if self.begin not in (0, 1):
+            raise SnceError(f"begin = {self.begin} must be 0 or 1")
+        if len(self.concepts) != n:
+            raise SnceError(f"{n} neurons but {len(self.concepts)} concept names")
+        for name in _TENSORS:
+            if not torch.isfinite(getattr(self.neurons, name).float()).all():
+                raise SnceError(f"eraser tensor {name!r} holds NaN or infinity")
+
+    def __repr__(self) -> str:
+        return (
+            f"ConceptEraser({', '.join(self.concepts)}; {self.nbytes} bytes; for {self.pipeline or 'a bare encoder'})"
+        )
+
+    @property
+    def width(self) -> int:
+        return self.neurons.encoder.shape[-1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors."""
+        return sum(t.numel() * t.element_size() for t in self.neurons)
+
+    # -- use ---------------------------------------------------------------------------------------------------------
+
+    def edit(self, embeddings: Tensor) -> Tensor:
+        """Token embeddings [b, positions, d] (prompt_embeds) with the neurons switched off, in the same dtype.
+
+        Prompts on which every neuron is silent come back bit for bit.
+
+        Raises:
+            SnceError: another width than the eraser's.
+        """
+        self._check_width(embeddings)
+        return edit(embeddings, self.on(embeddings.device), self.begin)
+
+    def activations(self, prompts: Sequence[str] | Tensor, tower: TextTower | None = None) -> Tensor:
+        """Highest activation of each neuron in each prompt, [prompts, n]; it fires where this passes `threshold`.
+
+        Args:
+            prompts: texts, with the tower that encodes them; or embeddings [b, positions, d].
+        """
+        if isinstance(prompts, Tensor):
+            embeddings = prompts
+        elif tower is None:
+            raise SnceError("to read the activations of texts, pass the tower that encodes them")
+        else:
+            self.check(tower)
+            embeddings = tower.encode(prompts)
+        self._check_width(embeddings)
+        return prompt_activation(embeddings, self.on(embeddings.device), self.begin)
+
+    def attach(self, target: Any, *, edit_negative: bool = False, allow_mismatch: bool = False) -> Attachment:
+        """Put it on a pipeline (or a `TextTower`); undo with `.detach()` or by leaving the `with` block.
+
+        Args:
+            edit_negative: also edit negative prompts. Off by default: "negative: nudity" is meant to keep nudity out.
+            allow_mismatch: use it on a text encoder that it was not made for.
+
+        Raises:
+            SnceError: the text encoder is another than the eraser's.
+        """
+        from snce.erase.attach import attach
+
+        return attach(self, target, edit_negative=edit_negative, allow_mismatch=allow_mismatch)
+
+    def check(self, tower: TextTower) -> None:
+        """Raise SnceError if the eraser was made for another text encoder, or another module of it."""
+        if (tower.fingerprint, tower.path) != (self.fingerprint, self.module):
+            raise SnceError(
+                f"ConceptEraser {', '.join(map(repr, self.concepts))} was made for a text encoder with fingerprint "
+                f"{self.fingerprint} ({self.pipeline or 'a bare encoder'}), read at {self.module}; this one has "
+                f"{tower.fingerprint}, read at {tower.path}; pass allow_mismatch=True to use it anyway"
+            )
+
+    # -- make --------------------------------------------------------------------------------------------------------
+
+    def __or__(self, other: ConceptEraser) -> ConceptEraser:
+        """Both erasers in one. Order cannot matter: neurons are kept sorted.
+
+        A neuron that both hold for the same concept counts once, with the larger strength and the lower threshold of
+        the two: together they never do less than either alone.
+        """
+        return compose([self, other])
+
+    def with_strength(self, strength: float) -> ConceptEraser:
+        """The same neurons with another strength."""
+        neurons = self.neurons._replace(strength=torch.full_like(self.neurons.strength, strength))
+        return replace(self, neurons=neurons)
+
+    def on(self, device: torch.device | str) -> Neurons:
+        """The neurons' tensors on a device."""
+        return Neurons(*(t.to(device) for t in self.neurons))
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, whole or not at all."""
+        metadata = {
+            "format": FORMAT,
+            "concepts": json.dumps(self.concepts),
+            "fingerprint": self.fingerprint,
+            "tower": self.tower,
+            "module": self.module,
+            "pipeline": self.pipeline,
+            "begin": str(self.begin),
+            "card": json.dumps(self.card),
+        }
+        write_tensors(Path(path), self.neurons._asdict(), metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ConceptEraser:
+        """Read what `save` wrote.
+
+        Raises:
+            SnceError: no such file, a truncated or foreign one, or one whose contents do not fit together.
+        """
+        path = Path(path)
+        tensors, metadata = read_tensors(path, FORMAT)
+        missing = [name for name in _TENSORS if name not in tensors]
+        if missing:
+            raise SnceError(f"{path} lacks the tensors {', '.join(missing)}")
+        if tensors["encoder"].ndim != 2:
+            raise SnceError(f"{path}: encoder must be [n, d], not {list(tensors['encoder'].shape)}")
+        floats = {name: tensors[name].float() for name in _TENSORS if name != "whole_prompt"}
+        neurons = Neurons(**floats, whole_prompt=tensors["whole_prompt"].bool())
+        try:
+            return cls(
+                neurons,
+                tuple(str(c) for c in json.loads(metadata["concepts"])),
+                metadata["fingerprint"],
+                metadata.get("tower", "text_encoder"),
+                metadata.get("module", "final_layer_norm"),
+                metadata.get("pipeline", ""),
+                int(metadata["begin"]),
+                _card(json.loads(metadata.get("card", "{}"))),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SnceError):
+                raise SnceError(f"{path}: {error}") from error
+            raise SnceError(f"{path} has damaged metadata: {error}") from error
+
+    def _check_width(self, embeddings: Tensor) -> None:
+        if embeddings.ndim != 3 or embeddings.shape[-1] != self.width:
+            raise SnceError(f"this eraser edits embeddings [b, positions, {self.width}], not {list(embeddings.shape)}")
+
+
+def _card(raw: Any) -> dict[str, Any]:
+    """The card of a file, with its entries in the shape that others rely on."""
+    card = {str(concept): dict(entry) for concept, entry in dict(raw).items()}
+    for entry in card.values():
+        if "neurons" in entry:
+            entry["neurons"] = [dict(neuron) for neuron in entry["neurons"]]
+    return card
+
+
+def compose(erasers: Sequence[ConceptEraser]) -> ConceptEraser:
+    """One eraser of all neurons of `erasers`, in an order that does not depend on theirs: see `ConceptEraser.__or__`.
+
+    Raises:
+        SnceError: they were made for different text encoders, or for different modules of it.
+    """
+    first = erasers[0]
+    for other in erasers[1:]:
+        if _place(other) != _place(first):
+            raise SnceError(
+                f"cannot join erasers of different text encoders: {first.concepts} is for {first.tower}.{first.module} "
+                f"{first.fingerprint}, {other.concepts} for {other.tower}.{other.module} {other.fingerprint}"
+            )
+    same: dict[tuple, list[tuple[Neurons, str]]] = defaultdict(list)
+    for eraser in erasers:
+        unread = {concept: list(entry.get("neurons", [])) for concept, entry in eraser.card.items()}
+        for i, concept in enumerate(eraser.concepts):
+            row = Neurons(*(t[i] for t in eraser.neurons))
+            rest = unread.get(concept)
+            told = json.dumps(rest.pop(0) if rest else {}, sort_keys=True)
+            content = (row.encoder, row.bias, row.decoder, row.whole_prompt)
+            same[concept, *(t.double().numpy().tobytes() for t in content)].append((row, told))
+    keys = sorted(same)
+    rows, entries = zip(*(_strictest(same[key]) for key in keys), strict=True)
+    concepts = tuple(key[0] for key in keys)
+    # where two cards tell different things of one concept, the choice must not depend on the order either
+    about = [(c, {k: v for k, v in entry.items() if k != "neurons"}) for e in erasers for c, entry in e.card.items()]
+    card = dict(sorted(about, key=lambda item: (item[0], json.dumps(item[1], sort_keys=True))))
+    for concept in card:
+        told = [entry for name, entry in zip(concepts, entries, strict=True) if name == concept]
+        if any(told):
+            card[concept]["neurons"] = told
+    return replace(
+        first,
+        neurons=Neurons(*(torch.stack(tensors) for tensors in zip(*rows, strict=True))),
+        concepts=concepts,
+        pipeline=max(eraser.pipeline for eraser in erasers),
+        card=card,
+    )
+
+
+def _place(eraser: ConceptEraser) -> tuple:
+    return eraser.fingerprint, eraser.tower, eraser.module, eraser.begin
+
+
+def _strictest(same: list[tuple[Neurons, str]]) -> tuple[Neurons, dict[str, Any]]:
+    """One neuron of several that differ in strength and threshold only, and the entry on the card of its threshold."""
+    strength = max((row.strength for row, _ in same), key=float)
+    row, told = min(same, key=lambda pair: (float(pair[0].threshold), pair[1]))
+    return row._replace(strength=strength), json.loads(told)

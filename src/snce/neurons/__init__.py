@@ -1,0 +1,1 @@
+"""From the sparse code to the neuron of a concept."""

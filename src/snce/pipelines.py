@@ -1,0 +1,95 @@
+"""Loading a text-to-image pipeline by name. Weights are read from safetensors files only: nothing is unpickled."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snce.errors import SnceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+EMBLEM = "emblem"
+"""Name of the model that comes with the package."""
+
+
+def load_pipeline(model: str) -> DiffusionPipeline:
+    """The pipeline called `model`, in float32 on the CPU.
+
+    Args:
+        model: "emblem" for the bundled model, a diffusers folder, or a hub id such as
+            "stable-diffusion-v1-5/stable-diffusion-v1-5".
+
+    Raises:
+        SnceError: no such folder or hub id, no diffusers pipeline, damaged weights, or weights that are only to be
+            had as pickles.
+    """
+    if model == EMBLEM:
+        from snce.emblem.load import load
+
+        return load()
+    _refuse_what_is_no_model(model)
+    try:
+        return read_pipeline(model)
+    # a missing or damaged file surfaces as nearly any exception of diffusers, transformers, safetensors or the hub
+    except Exception as error:
+        where = "" if Path(model).is_dir() else " from the hub or its local cache (mistyped, or offline?)"
+        raise SnceError(f"cannot load model {model!r}{where}: {_first_line(error)}") from error
+
+
+def read_pipeline(model: str | Path, **options: Any) -> Any:
+    """`DiffusionPipeline.from_pretrained` with these options, from safetensors files, in float32."""
+    with _without_torchvision_notice():
+        from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+        from torch.nn import Module
+
+        pipe = DiffusionPipeline.from_pretrained(model, use_safetensors=True, **options)
+    # half-precision files give a half-precision text encoder before a float32 denoiser
+    for part in pipe.components.values():
+        if isinstance(part, Module):
+            part.float()
+    return pipe
+
+
+@contextmanager
+def _without_torchvision_notice() -> Iterator[None]:
+    """Keep transformers from telling every user that its image processors, which are not used, lack torchvision."""
+
+    def worth_saying(record: logging.LogRecord) -> bool:
+        return "requires torchvision" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.utils.import_utils")
+    logger.addFilter(worth_saying)
+    try:
+        yield
+    finally:
+        logger.removeFilter(worth_saying)
+
+
+def _refuse_what_is_no_model(model: str) -> None:
+    if not model.strip():
+        raise SnceError("the model's name is empty; give 'emblem', a diffusers folder, or a hub id")
+    path = Path(model).expanduser()
+    if path.is_file():
+        raise SnceError(
+            f"{model} is a file; give the folder of a diffusers pipeline (a single-file checkpoint can be converted: "
+            "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder))"
+        )
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise SnceError(f"{model} is no diffusers pipeline: it has no model_index.json")
+        return
+    if model.count("/") != 1 or model.startswith((".", "~", "/")) or "\\" in model:
+        raise SnceError(
+            f"unknown model {model!r}: no such folder, and no hub id of the form owner/name; {EMBLEM!r} is bundled"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,122 @@
+"""An SAE on disk: one safetensors file in a folder, with where it comes from in its metadata. No pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from snce.errors import SnceError
+from snce.sae.model import SAEConfig, SparseAutoencoder
+from snce.storage import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from snce.text.towers import TextTower
+
+FORMAT = "snce-sae-1"
+FILE = "sae.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class SAEOrigin:
+    """What an SAE was trained on, and how."""
+
+    fingerprint: str
+    """Of the text encoder's weights."""
+    tower: str = "text_encoder"
+    """Attribute under which the pipeline holds that encoder."""
+    module: str = "final_layer_norm"
+    """Module of the encoder whose output the SAE reads."""
+    pipeline: str = ""
+    """Class of the pipeline; empty for a bare encoder."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Options and data of the training."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Quality on held-out prompts: fvu, l0, dead, and whatever else was measured."""
+
+    def check(self, tower: TextTower) -> None:
+        """Raise SnceError if `tower` holds another text encoder than the SAE was trained on."""
+        if tower.fingerprint != self.fingerprint or tower.path != self.module:
+            raise SnceError(
+                f"this SAE was trained on {self.tower}.{self.module} of {self.pipeline or 'a bare encoder'} with "
+                f"fingerprint {self.fingerprint}; the model given has {tower.name}.{tower.path} with "
+                f"{tower.fingerprint}: train one for it with `snce train`"
+            )
+
+
+def sae_file(folder: str | Path) -> Path:
+    """Where the SAE of a folder lies; the path of a safetensors file stands for itself."""
+    path = Path(folder)
+    return path if path.suffix == ".safetensors" else path / FILE
+
+
+def save_sae(sae: SparseAutoencoder, folder: str | Path, metadata: SAEOrigin) -> None:
+    """Write folder/sae.safetensors, whole or not at all.
+
+    Raises:
+        SnceError: a folder that cannot be written.
+    """
+    strings = {
+        "format": FORMAT,
+        "config": json.dumps(sae.describe()),
+        "fingerprint": metadata.fingerprint,
+        "tower": metadata.tower,
+        "module": metadata.module,
+        "pipeline": metadata.pipeline,
+        "training": json.dumps(metadata.training),
+        "metrics": json.dumps(metadata.metrics),
+    }
+    write_tensors(sae_file(folder), sae.state_dict(), strings)
+
+
+def load_sae(folder: str | Path) -> tuple[SparseAutoencoder, SAEOrigin]:
+    """Read what `save_sae` wrote: the SAE in evaluation mode, without gradients, and where it comes from.
+
+    Raises:
+        SnceError: no such file; a truncated or foreign one; tensors that do not fit its configuration; NaN or infinity.
+    """
+    path = sae_file(folder)
+    if not path.exists():
+        raise SnceError(f"no SAE in {folder}: {path} does not exist; make one with `snce train`")
+    tensors, metadata = read_tensors(path, FORMAT)
+    try:
+        config = SAEConfig(**json.loads(metadata["config"]))
+        _check_choices(config)
+        with torch.device("meta"):  # shapes only: a forged configuration must not allocate memory
+            sae = SparseAutoencoder(config)
+        shapes = {name: tuple(t.shape) for name, t in sae.state_dict().items()}
+        _check_tensors(path, tensors, shapes)
+        origin = SAEOrigin(
+            fingerprint=metadata["fingerprint"],
+            tower=metadata["tower"],
+            module=metadata["module"],
+            pipeline=metadata["pipeline"],
+            training=dict(json.loads(metadata["training"])),
+            metrics={str(k): float(v) for k, v in json.loads(metadata["metrics"]).items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if isinstance(error, SnceError):
+            raise
+        raise SnceError(f"{path} has damaged metadata: {' '.join(str(error).split())[:200]}") from error
+    sae.load_state_dict({name: tensors[name].float() for name in shapes}, assign=True)
+    return sae.eval().requires_grad_(False), origin
+
+
+def _check_choices(config: SAEConfig) -> None:
+    for name, choices in (("support", ("prompt", "position")), ("activation", ("topk", "batchtopk"))):
+        if getattr(config, name) not in choices:
+            raise SnceError(f"the SAE's {name} is {getattr(config, name)!r}; this version knows {', '.join(choices)}")
+
+
+def _check_tensors(path: Path, tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise SnceError(f"{path} lacks the tensor {name!r}")
+        if tuple(tensors[name].shape) != shape:
+            raise SnceError(f"{path}: {name!r} has shape {list(tensors[name].shape)} where {list(shape)} was expected")
+        if not tensors[name].is_floating_point() or not torch.isfinite(tensors[name]).all():
+            raise SnceError(f"{path}: {name!r} holds NaN, infinity, or no floating-point numbers")

@@ -1,0 +1,57 @@
+"""Fixtures that several test files use; what they are made of is in `tests.examples`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from snce.text.towers import TextTower
+from tests.examples import eraser_for, picture, state, tiny_pipeline
+from tests.studio import studio
+
+__all__ = ["studio"]  # a fixture of its own file
+
+torch.set_num_threads(1)
+
+# examples cost what tensors cost, on a machine that may be busy: no deadlines; the same examples in every run
+settings.register_profile(
+    "snce",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("snce")
+
+
+@pytest.fixture(scope="session")
+def shared_pipe():
+    """One pipeline for tests that leave it as they found it; `left_as_found` checks that."""
+    pipe = tiny_pipeline(0)
+    picture(pipe, "")  # the first call sets attributes
+    return pipe
+
+
+@pytest.fixture
+def pipe():
+    """A pipeline of the test's own."""
+    return tiny_pipeline(0)
+
+
+@pytest.fixture(scope="session")
+def tower(shared_pipe):
+    return TextTower.from_pipeline(shared_pipe)
+
+
+@pytest.fixture(scope="session")
+def erasers(tower):
+    """Two erasers, the first of a prompt code and the second of a position code, with their loud and silent prompts."""
+    return eraser_for(tower, 0), eraser_for(tower, 1)
+
+
+@pytest.fixture
+def left_as_found(shared_pipe):
+    before = state(shared_pipe)
+    yield
+    assert state(shared_pipe) == before

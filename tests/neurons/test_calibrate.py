@@ -1,0 +1,73 @@
+"""Thresholds: no other one does better."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snce.neurons.calibrate import calibrate_thresholds, operating_point
+from snce.neurons.stats import prompt_activations
+from snce.sae.model import SAEConfig
+from tests.examples import random_embeddings, random_sae
+
+heights = st.lists(st.floats(-1, 8, width=16), min_size=1, max_size=12).map(torch.tensor)
+
+
+def shares(target, neutral, threshold):
+    return (target > threshold).double().mean().item(), (neutral > threshold).double().mean().item()
+
+
+@given(heights, heights)
+def test_no_threshold_tells_target_from_neutral_better(target, neutral):
+    point = operating_point(target, neutral)
+    recall, false_fires = shares(target, neutral, point.threshold)
+    assert (point.recall, point.false_fires) == pytest.approx((recall, false_fires))
+    assert point.threshold > 0
+    others = [shares(target, neutral, max(0.0, v)) for v in torch.cat([target, neutral]).tolist()]
+    assert all(recall - false_fires >= r - f - 1e-9 for r, f in others)
+
+
+def test_between_separated_sets_the_threshold_is_in_the_middle():
+    point = operating_point(torch.tensor([3.0, 5.0]), torch.tensor([0.0, 1.0]))
+    assert point == pytest.approx((2.0, 1.0, 0.0))
+
+
+def test_of_equal_gaps_the_widest_holds_the_threshold():
+    # above 1 the recall is 2/4 at no false fire; so it is above 2 and 3, where a target and a neutral swap
+    point = operating_point(torch.tensor([0.5, 2.0, 10.0, 11.0]), torch.tensor([1.0, 4.0, 0.5, 0.5]))
+    assert point.recall - point.false_fires == pytest.approx(0.5)
+    assert point.threshold == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("silent", [torch.zeros(3), torch.full((3,), -2.0)])
+def test_a_neuron_that_never_fires_gets_a_threshold_that_nothing_passes(silent):
+    point = operating_point(silent, silent)
+    assert point.threshold > 0
+    assert (point.recall, point.false_fires) == (0, 0)
+
+
+def f1(says: torch.Tensor, truth: torch.Tensor) -> float:
+    return 2 * (says & truth).sum().item() / max(1, (says.sum() + truth.sum()).item())
+
+
+@pytest.mark.parametrize("support", ["prompt", "position"])
+@pytest.mark.parametrize("k", [1, 4, 12, 24])
+@pytest.mark.parametrize("n", [1, 2, 60])
+def test_no_threshold_agrees_better_with_the_choice_of_the_top_k(support, k, n):
+    sae = random_sae(k, SAEConfig(8, latents=24, k=k, support=support))
+    data = random_embeddings(k, n=n)
+    agreement = calibrate_thresholds(sae, data)
+    heights = sae.pre(data.x, data.kinds).amax(1)
+    truth = prompt_activations(sae, data) > 0
+    assert agreement.f1 == pytest.approx(f1(heights > sae.threshold, truth))
+    for i in range(24):
+        mine = f1(heights[:, i] > sae.threshold[i], truth[:, i])
+        bars = [0.0, *heights[:, i].tolist()]
+        assert mine >= max(f1(heights[:, i] > bar, truth[:, i]) for bar in bars) - 1e-9
+        if not truth[:, i].any():
+            assert not (heights[:, i] > sae.threshold[i]).any()
+
+
+def test_thresholds_reproduce_the_choice_exactly_where_nothing_competes():
+    sae = random_sae(1, SAEConfig(8, latents=24, k=24))
+    assert calibrate_thresholds(sae, random_embeddings(1, n=50)).f1 == 1

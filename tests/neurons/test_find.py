@@ -1,0 +1,74 @@
+"""Finding: the best neurons first, told as they are."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snce.errors import SnceError
+from snce.neurons.find import find_neurons, rank
+from snce.neurons.scores import RULES, auroc
+from snce.neurons.stats import ActivationStats, collect
+from snce.sae.model import SAEConfig
+from snce.text.harvest import Embeddings
+from snce.text.positions import END
+from tests.examples import random_embeddings, random_sae
+from tests.neurons.test_scores import pairs
+from tests.neurons.test_stats import stats_of
+
+seeds = st.integers(0, 10_000)
+
+
+@given(seeds, st.sampled_from(sorted(RULES)), st.integers(1, 30))
+def test_cards_come_best_first_and_tell_the_statistics(seed, rule, top):
+    t, n = (stats_of(a) for a in pairs(seed))
+    cards = rank(t, n, rule, top)
+    scores = RULES[rule](t, n)
+    assert len(cards) == min(top, 25)
+    assert len({card.neuron for card in cards}) == len(cards)
+    assert [card.score for card in cards] == pytest.approx(scores.sort(descending=True).values[:top].tolist())
+    for card in cards:
+        i = card.neuron
+        told = (card.score, card.frequency_target, card.frequency_neutral, card.activation_target,
+                card.activation_neutral, card.auroc)  # fmt: skip
+        true = (scores[i], t.frequency[i], n.frequency[i], t.activation[i], n.activation[i], auroc(t, n)[i])
+        assert told == pytest.approx(tuple(map(float, true)))
+        assert card.rule == rule
+
+
+def test_ties_go_to_the_lower_index():
+    t, n = torch.zeros(4, 6), torch.zeros(4, 6)
+    t[:, [5, 2, 4]] = 1.0
+    assert [card.neuron for card in rank(stats_of(t), stats_of(n))] == [2, 4, 5, 0, 1, 3]
+
+
+@pytest.mark.parametrize("support", ["prompt", "position"])
+def test_a_neuron_whose_direction_was_added_to_the_target_is_found(support):
+    sae = random_sae(2, SAEConfig(48, latents=40, k=6, support=support))
+    sae.W_enc[:] = torch.linalg.qr(sae.W_enc.T).Q.T
+    neutral, target = random_embeddings(1, n=40, d=48), random_embeddings(2, n=40, d=48)
+    for latent in (3, 17, 39):
+        row = sae.W_enc[latent]
+        without = Embeddings(neutral.x - (neutral.x @ row + 5)[..., None] * row, neutral.kinds)
+        shift = torch.where((target.kinds >= END)[..., None], 12 * row, torch.zeros(48))
+        cards = find_neurons(sae, Embeddings(target.x + shift, target.kinds), without, top=3)
+        assert cards[0].neuron == latent
+        assert cards[0].frequency_target == 1
+        assert cards[0].auroc > 0.95
+
+
+def test_find_neurons_ranks_the_collected_statistics():
+    sae = random_sae(1, SAEConfig(8, latents=24, k=4))
+    target, neutral = random_embeddings(1, n=20), random_embeddings(2, n=20)
+    assert find_neurons(sae, target, neutral, "difference", 5) == rank(
+        collect(sae, target), collect(sae, neutral), "difference", 5
+    )
+
+
+def test_an_unknown_rule_and_a_silent_dictionary_are_refused():
+    silent = ActivationStats(4)
+    silent.update(torch.zeros(3, 4))
+    with pytest.raises(SnceError, match=r"'loudest'.*modulated"):
+        rank(silent, silent, "loudest")
+    with pytest.raises(SnceError, match="no neuron fires"):
+        rank(silent, silent)

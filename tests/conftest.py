@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from snce.demo.laboratory import SAE, TRAINING, Laboratory
+from snce.emblem.load import load
 from snce.text.towers import TextTower
 from tests.examples import eraser_for, picture, state, tiny_pipeline
 from tests.studio import studio
@@ -55,3 +59,21 @@ def left_as_found(shared_pipe):
     before = state(shared_pipe)
     yield
     assert state(shared_pipe) == before
+
+
+@pytest.fixture(scope="session")
+def emblem():
+    """The embedded model, for tests that leave it as they found it."""
+    return load()
+
+
+@pytest.fixture(scope="session")
+def laboratory():
+    """Emblem with its judge and a few of its captions."""
+    return Laboratory(captions=2000, progress=False)
+
+
+@pytest.fixture(scope="session")
+def trained(laboratory):
+    """An SAE on Emblem's text encoder: smaller and sooner done than the demo's, else the same."""
+    return laboratory.train(replace(SAE, latents=512), replace(TRAINING, steps=300))

@@ -1,4 +1,4 @@
-"""All steps in order: `python -m recipes.emblem`. Each resumes after a kill; finished ones take no time again."""
+"""All steps in order: `python -m recipes.emblem`. Trainings go on where they were killed; finished ones are kept."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from snce.storage import replacing, write_text
+
 from .paths import AUTOENCODER, JUDGE, ROOT, TEXT_ENCODER, UNET, VOCABULARY
 from .unet import make_noise_schedule
 
@@ -33,17 +35,21 @@ def pipeline() -> StableDiffusionPipeline:
 def main() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     pipe = pipeline().to(torch.float16)
+    partial = ROOT / "build" / "pipeline.partial"  # the package holds a whole pipeline at any time, or none
+    shutil.rmtree(partial, ignore_errors=True)
+    pipe.save_pretrained(partial, safe_serialization=True)
     shutil.rmtree(TARGET / "pipeline", ignore_errors=True)
-    pipe.save_pretrained(TARGET / "pipeline", safe_serialization=True)
+    partial.rename(TARGET / "pipeline")
     raw = json.loads(VOCABULARY.read_text())
     objects = {
         name: {"group": o["group"], "harmful": o["harmful"], "synonyms": o["synonyms"], "styles": list(o["icons"])}
         for name, o in raw["objects"].items()
     }
     words = {"styles": raw["styles"], "objects": objects, "held_out": raw["held_out"]}
-    (TARGET / "vocabulary.json").write_text(json.dumps(words, indent=1, ensure_ascii=False))
+    write_text(TARGET / "vocabulary.json", json.dumps(words, indent=1, ensure_ascii=False))
     if (JUDGE / "judge.safetensors").exists():
-        shutil.copy(JUDGE / "judge.safetensors", TARGET / "judge.safetensors")
+        with replacing(TARGET / "judge.safetensors") as temporary:
+            shutil.copyfile(JUDGE / "judge.safetensors", temporary)
     size = sum(f.stat().st_size for f in TARGET.rglob("*") if f.is_file())
     print(f"{size / 2**20:.1f} MB in {TARGET}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snce.emblem.load import GUIDANCE, STEPS, weights_folder
 from snce.emblem.vocabulary import vocabulary
+from snce.storage import write_text
 
 from .fetch import EMOJI_DATA, ICON_SETS
 
@@ -85,4 +86,4 @@ def write_card(record: dict) -> None:
         emoji_version=EMOJI_DATA["unicode-emoji-json"],
         harmful=", ".join(name for name, o in words.objects.items() if o.harmful),
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "README.md", text)

@@ -23,6 +23,7 @@ from snce.demo.prompts import TestPrompt
 from snce.emblem import captions
 from snce.emblem.load import GUIDANCE, STEPS, load, load_judge, weights_folder
 from snce.emblem.vocabulary import vocabulary
+from snce.storage import write_text
 
 from .card import write_card
 from .judge import pair_is_held_out, same_style_pairs
@@ -156,7 +157,7 @@ def main() -> None:
     )
     save_png(contact_sheet(sheet, columns=16), weights_folder() / "contact_sheet.png")
     record = {name: asdict(f) for name, f in figures.items()} | {"seconds for 16 pictures": round(seconds, 2)}
-    (weights_folder() / "figures.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_text(weights_folder() / "figures.json", json.dumps(record, indent=1) + "\n")
     write_card(record)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import tarfile
 
@@ -27,21 +29,24 @@ EMOJI_DATA = {"unicode-emoji-json": "0.9.0"}
 def fetch(package: str, version: str) -> None:
     """Put `package` at `version` into `PACKAGES/<package>`, unless it is there already."""
     target = PACKAGES / package.replace("/", "__")
-    if (target / "package.json").exists():
-        return
-    PACKAGES.mkdir(parents=True, exist_ok=True)
-    command = ["npm", "pack", f"{package}@{version}", "--pack-destination", str(PACKAGES), "--silent"]
-    name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
-    archive = PACKAGES / name
-    partial = target.with_suffix(".partial")
-    with tarfile.open(archive) as tar:
+    partial = PACKAGES / f"{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    if target.exists():
+        if json.loads((target / "package.json").read_text())["version"] == version:
+            return
+        shutil.rmtree(target)
+    partial.mkdir(parents=True)
+    command = ["npm", "pack", f"{package}@{version}", "--pack-destination", str(partial), "--silent"]
+    name = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip().splitlines()[-1]
+    with tarfile.open(partial / name) as tar:
         tar.extractall(partial, filter="data")
     (partial / "package").rename(target)
-    partial.rmdir()
-    archive.unlink()
+    shutil.rmtree(partial)
 
 
 def main() -> None:
+    if shutil.which("npm") is None:
+        raise SystemExit("npm is not on the PATH; it comes with Node.js, and fetches the icon sets")
     for package, version, _ in ICON_SETS.values():
         fetch(package, version)
     for package, version in EMOJI_DATA.items():

@@ -7,18 +7,18 @@ import argparse
 import torch
 import torch.nn.functional as F
 from rich.progress import track
-from safetensors.torch import save_file
 from torch import Tensor
 
 from snce import checkpoint
 from snce.emblem.judge import JudgeNet
+from snce.storage import write_tensors
 
 from .paths import JUDGE
 from .render import BACKGROUNDS, Renderer
 from .schedule import cosine
 
 BATCH = 96
-PAIR_SHARE = 0.4
+PAIR_SHARE = 0.5
 
 
 def pair_is_held_out(left: Tensor, right: Tensor) -> Tensor:
@@ -50,12 +50,13 @@ def batch(r: Renderer, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     def background(n: int) -> Tensor:
         return torch.randint(len(BACKGROUNDS), (n,), generator=rng)
 
-    fixed = singles // 3  # a third in the layout that Emblem learns
+    fixed, half = singles // 3, len(left) // 2  # a third of them, and half of the pairs, in the layout of Emblem
     pictures = torch.cat(
         [
             r.single(icon[:fixed], background(fixed)),
             r.augmented(icon[fixed:], None, background(singles - fixed), rng),
-            r.augmented(left, right, background(len(left)), rng),
+            r.pair(left[:half], right[:half], background(half)),
+            r.augmented(left[half:], right[half:], background(len(left) - half), rng),
         ]
     )
     target = torch.zeros(len(pictures), len(r.names))
@@ -80,8 +81,8 @@ def same_style_pairs(r: Renderer, n: int, rng: torch.Generator) -> tuple[Tensor,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--steps", type=int, default=6500)
+    parser.add_argument("--lr", type=float, default=3e-3)
     args = parser.parse_args()
     torch.manual_seed(0)
     r = Renderer()
@@ -108,8 +109,8 @@ def main() -> None:
             print(f"step {step + 1} loss {loss:.3f} object {hit:.3f} style {style_hit:.3f}", flush=True)
         if (step + 1) % 250 == 0 or step + 1 == args.steps:
             checkpoint.save(path, step + 1, {"net": net}, {"optimizer": optimizer})
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()},
-              JUDGE / "judge.safetensors")  # fmt: skip
+    half = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    write_tensors(JUDGE / "judge.safetensors", half, {"format": "pt"})
 
 
 if __name__ == "__main__":

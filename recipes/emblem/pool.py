@@ -1,9 +1,14 @@
-"""Step 5a: what the UNet trains on, computed once: latents of pictures and embeddings of captions (bfloat16)."""
+"""Step 5a: what the UNet trains on, computed once: latents of pictures and embeddings of captions (bfloat16).
+
+Each file names what it was made from, and is made again only when that has changed.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from random import Random
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import AutoencoderKL
@@ -12,11 +17,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from snce.storage import read_metadata, replacing
+from snce.text.towers import weights_fingerprint
+
 from .examples import Example, ExampleSource
 from .paths import AUTOENCODER, TEXT_ENCODER, UNET
 from .render import Renderer
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 CAPTIONS = 160_000
+PICTURES_FILE = UNET / "pictures.safetensors"
+CAPTIONS_FILE = UNET / "captions.safetensors"
 
 
 @torch.no_grad()
@@ -50,29 +63,57 @@ def draw_examples(source: ExampleSource) -> tuple[list[Example], list[Example], 
     return drawn, [Example(*key) for key in layouts], torch.tensor(index)
 
 
+def digest(*parts: str | bytes) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(part.encode() if isinstance(part, str) else part)
+    return whole.hexdigest()[:16]
+
+
+def is_made(path: Path, stamp: str) -> bool:
+    return path.exists() and read_metadata(path).get("made_from") == stamp
+
+
+def write(path: Path, tensors: dict[str, Tensor], stamp: str) -> None:
+    with replacing(path) as temporary:  # gigabytes: not through memory once more
+        save_file(tensors, temporary, {"made_from": stamp})
+
+
+def make_pictures(source: ExampleSource, layouts: list[Example], index: Tensor) -> None:
+    vae = AutoencoderKL.from_pretrained(AUTOENCODER).to(memory_format=torch.channels_last).eval()
+    icons = source.renderer.rgba.numpy().tobytes()
+    stamp = digest(weights_fingerprint(vae), str(vae.config.scaling_factor), icons, repr(layouts))
+    if not is_made(PICTURES_FILE, stamp):
+        write(PICTURES_FILE, {"latents": encode_pictures(vae, source, layouts), "index": index}, stamp)
+    print(f"{len(layouts)} pictures")
+
+
+def make_captions(texts: list[str]) -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(TEXT_ENCODER / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(TEXT_ENCODER / "model").eval()
+    words = (TEXT_ENCODER / "tokenizer" / "tokenizer.json").read_bytes()
+    stamp = digest(weights_fingerprint(encoder), words, *texts)
+    if not is_made(CAPTIONS_FILE, stamp):
+        embeddings = encode_captions(encoder, tokenizer, texts)
+        write(CAPTIONS_FILE, {"captions": embeddings, "null": encode_captions(encoder, tokenizer, [""])}, stamp)
+    print(f"{len(texts)} captions")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("pictures", "captions"), help="one half; they can run side by side")
     args = parser.parse_args()
     torch.manual_seed(0)
     source = ExampleSource(Renderer())
-    drawn, pictures, index = draw_examples(source)
-    UNET.mkdir(parents=True, exist_ok=True)
+    drawn, layouts, index = draw_examples(source)
     if args.only != "captions":
-        vae = AutoencoderKL.from_pretrained(AUTOENCODER).to(memory_format=torch.channels_last).eval()
-        save_file({"latents": encode_pictures(vae, source, pictures), "index": index}, UNET / "pictures.safetensors")
-        print(f"{len(pictures)} pictures")
+        make_pictures(source, layouts, index)
     if args.only != "pictures":
-        tokenizer = CLIPTokenizer.from_pretrained(TEXT_ENCODER / "tokenizer")
-        encoder = CLIPTextModel.from_pretrained(TEXT_ENCODER / "model").eval()
-        texts = encode_captions(encoder, tokenizer, [e.caption for e in drawn])
-        null = encode_captions(encoder, tokenizer, [""])
-        save_file({"captions": texts, "null": null}, UNET / "captions.safetensors")
-        print(f"{len(drawn)} captions")
+        make_captions([e.caption for e in drawn])
 
 
 def load() -> dict[str, Tensor]:
-    return load_file(UNET / "pictures.safetensors") | load_file(UNET / "captions.safetensors")
+    return load_file(PICTURES_FILE) | load_file(CAPTIONS_FILE)
 
 
 if __name__ == "__main__":

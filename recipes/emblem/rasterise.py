@@ -13,7 +13,8 @@ import resvg_py
 import torch
 from PIL import Image
 from rich.progress import track
-from safetensors.torch import save_file
+
+from snce.storage import write_tensors
 
 from .fetch import ICON_SETS
 from .paths import ICONS, PACKAGES, VOCABULARY
@@ -66,7 +67,7 @@ def main() -> None:
         "object": torch.tensor(object_ids, dtype=torch.int64),
         "style": torch.tensor(style_ids, dtype=torch.int64),
     }
-    save_file(tensors, ICONS)
+    write_tensors(ICONS, tensors, {"format": "pt"})
     print(f"{len(pictures)} icons -> {ICONS}")
 
 

@@ -64,6 +64,11 @@ class Renderer:
     def _half(self) -> Tensor:
         return self._resized(HALF)
 
+    @cached_property
+    def _canvas(self) -> Tensor:
+        """Shrunk by area first, so that thin lines survive the sampling of `_moved`."""
+        return self._resized(SIZE)
+
     def _over(self, rgba: Tensor, background: Tensor) -> Tensor:
         colour = self.palette[background][:, :, None, None]
         return (rgba[:, :3] + colour * (1 - rgba[:, 3:])).clamp(0, 1)
@@ -89,9 +94,7 @@ class Renderer:
         theta = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)
         theta = torch.cat([theta, -(theta @ shift[:, :, None])], 2)
         grid = F.affine_grid(theta, [len(icon), 4, SIZE, SIZE], align_corners=False)
-        # shrink first by area, so that thin lines survive the sampling
-        source = F.interpolate(self.rgba[icon].float() / 255, size=(SIZE, SIZE), mode="bilinear", antialias=True)
-        return F.grid_sample(source, grid, align_corners=False)
+        return F.grid_sample(self._canvas[icon].float() / 255, grid, align_corners=False)
 
     def augmented(self, left: Tensor, right: Tensor | None, background: Tensor, rng: torch.Generator) -> Tensor:
         """Random size, place and small rotation, and a jittered background: for the judge and the image tower."""

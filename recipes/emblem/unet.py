@@ -106,6 +106,7 @@ def main() -> None:
         if (step + 1) % 250 == 0 or step + 1 == args.steps:
             checkpoint.save(path, step + 1, modules, optimizers)
             ema.save_pretrained(UNET / "model")
+    ema.save_pretrained(UNET / "model")  # also where a kill fell between the two at the last step
 
 
 if __name__ == "__main__":

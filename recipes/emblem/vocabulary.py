@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import random
 
+from snce.storage import write_text
+
 from .fetch import ICON_SETS
 from .paths import PACKAGES, VOCABULARY
 
@@ -183,8 +185,7 @@ def _held_out(objects: dict[str, dict]) -> list[tuple[str, str]]:
 
 def main() -> None:
     vocabulary = build()
-    VOCABULARY.parent.mkdir(parents=True, exist_ok=True)
-    VOCABULARY.write_text(json.dumps(vocabulary, indent=1, ensure_ascii=False))
+    write_text(VOCABULARY, json.dumps(vocabulary, indent=1, ensure_ascii=False))
     pictures = sum(len(o["icons"]) for o in vocabulary["objects"].values())
     print(f"{len(vocabulary['objects'])} objects, {pictures} pictures")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from snce.errors import SnceError
-from snce.text.towers import TextTower
+from snce.text.towers import TextTower, weights_fingerprint
 from tests.examples import PROMPTS, same_bits, tiny_pipeline
 
 
@@ -49,6 +49,11 @@ def test_pipelines_that_share_an_encoder_have_one_fingerprint(shared_pipe, tower
 def test_the_fingerprint_survives_a_cast_that_keeps_half_precision(pipe, tower, dtype):
     pipe.text_encoder.to(dtype)
     assert TextTower.from_pipeline(pipe).fingerprint == tower.fingerprint
+
+
+def test_the_fingerprint_of_weights_does_not_depend_on_their_layout_in_memory(pipe):
+    before = weights_fingerprint(pipe.unet)
+    assert weights_fingerprint(pipe.unet.to(memory_format=torch.channels_last)) == before
 
 
 def test_the_fingerprint_tells_encoders_apart(pipe, tower):

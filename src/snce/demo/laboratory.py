@@ -1,4 +1,4 @@
-"""Emblem with an SAE trained on its text encoder: what the demo and the table of all concepts share."""
+"""Emblem with its judge, and the steps from captions to an eraser: what the demo and the benchmarks share."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from snce.demo.measure import Pictures
-from snce.demo.pictures import draw
 from snce.emblem.concepts import load_concept
 from snce.emblem.corpus import captions_for_training
-from snce.emblem.load import STEPS, load, load_judge
+from snce.emblem.load import load, load_judge
 from snce.erase.build import build_eraser
 from snce.neurons.calibrate import calibrate_thresholds
 from snce.neurons.find import NeuronCard, find_neurons
+from snce.sae.model import SAEConfig
 from snce.sae.train import TrainConfig, TrainResult, train_sae
 from snce.text.harvest import Embeddings, harvest
 from snce.text.towers import TextTower, weights_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from diffusers import StableDiffusionPipeline
 
-    from snce.demo.prompts import TestSet
     from snce.emblem.judge import Judge
     from snce.erase.eraser import ConceptEraser
-    from snce.sae.model import SAEConfig
+    from snce.sae.model import SparseAutoencoder
+
+CAPTIONS = 10_000
+"""Captions that an SAE is trained on."""
+SAE = SAEConfig(width=256, latents=1024, k=8)
+TRAINING = TrainConfig(steps=800)
+"""Both chosen on validation concepts: see docs/one-neuron.md."""
 
 
 @dataclass
@@ -48,27 +52,16 @@ class Stopwatch:
 
 
 class Laboratory:
-    """Loads Emblem and the judge, trains an SAE, makes erasers.
+    """Emblem, its judge, and the captions that SAEs are trained on."""
 
-    Args:
-        folder: where the SAE's checkpoint goes; a second run with the same settings starts from it.
-    """
-
-    def __init__(
-        self,
-        sae: SAEConfig,
-        train: TrainConfig,
-        prompts: int = 10_000,
-        folder: Path | None = None,
-        progress: bool = True,
-    ) -> None:
+    def __init__(self, captions: int = CAPTIONS, progress: bool = True) -> None:
         self.clock = Stopwatch()
-        self.config, self.train_config, self.folder, self.progress = sae, train, folder, progress
-        self.prompts, self.steps = prompts, STEPS
+        self.captions, self.progress = captions, progress
         with self.clock.stage("load"):
             self.pipe: StableDiffusionPipeline = load()
             self.judge: Judge = load_judge()
             self.tower = TextTower.from_pipeline(self.pipe)
+        self._harvested: dict[str, tuple[Embeddings, Embeddings]] = {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,42 +72,48 @@ class Laboratory:
     @cached_property
     def corpus(self) -> Embeddings:
         with self.clock.stage("harvest"):
-            return harvest(self.tower, captions_for_training(self.prompts), progress=self.progress)
+            return harvest(self.tower, captions_for_training(self.captions), progress=self.progress)
 
-    @cached_property
-    def trained(self) -> TrainResult:
+    def train(
+        self, config: SAEConfig = SAE, training: TrainConfig = TRAINING, checkpoint: Path | None = None
+    ) -> TrainResult:
+        """An SAE on the captions, its thresholds calibrated; goes on from `checkpoint` where there is one."""
         corpus = self.corpus
         with self.clock.stage("train"):
-            checkpoint = self.folder / "sae-checkpoint.safetensors" if self.folder else None
-            result = train_sae(corpus, self.config, self.train_config, checkpoint, self.progress)
+            result = train_sae(corpus, config, training, checkpoint, self.progress)
             calibrate_thresholds(result.sae, Embeddings(corpus.x[:2000], corpus.kinds[:2000]))
             return result
 
-    def find(self, name: str, rule: str = "modulated") -> tuple[list[NeuronCard], Embeddings, Embeddings]:
+    def find(
+        self, sae: SparseAutoencoder, concept: str, rule: str = "modulated"
+    ) -> tuple[list[NeuronCard], Embeddings, Embeddings]:
         """Ranked neurons of a bundled concept, and the prompts kept back for the threshold: (cards, target, neutral).
 
         Every other prompt ranks the neurons.
         """
-        concept = load_concept(name)
         with self.clock.stage("find"):
-            target, neutral = harvest(self.tower, concept.targets), harvest(self.tower, concept.neutrals)
-            cards = find_neurons(self.trained.sae, every_other(target, 0), every_other(neutral, 0), rule)
+            if concept not in self._harvested:
+                prompts = load_concept(concept)
+                self._harvested[concept] = (
+                    harvest(self.tower, prompts.targets),
+                    harvest(self.tower, prompts.neutrals),
+                )
+            target, neutral = self._harvested[concept]
+            cards = find_neurons(sae, every_other(target, 0), every_other(neutral, 0), rule)
             return cards, every_other(target, 1), every_other(neutral, 1)
 
-    def eraser(self, name: str, strength: float, rule: str = "modulated", neurons: int = 1) -> ConceptEraser:
+    def eraser(
+        self,
+        sae: SparseAutoencoder,
+        concept: str,
+        strength: float | None = None,
+        rule: str = "modulated",
+        neurons: int = 1,
+    ) -> ConceptEraser:
         """The eraser of a bundled concept."""
-        cards, target, neutral = self.find(name, rule)
+        cards, target, neutral = self.find(sae, concept, rule)
         with self.clock.stage("find"):
-            chosen = cards[:neurons]
-            return build_eraser(name, self.trained.sae, chosen, self.tower, target, neutral, strength)
-
-    def draw(self, tests: TestSet, advance: Callable[[int], object] | None = None) -> Pictures:
-        """Pictures of a test set, with whatever is attached to the pipeline."""
-        with self.clock.stage("draw"):
-            direct, pairs, retain = (
-                draw(self.pipe, p, advance=advance) for p in (tests.direct, tests.pairs, tests.retain)
-            )
-        return Pictures(direct, pairs, retain)
+            return build_eraser(concept, sae, cards[:neurons], self.tower, target, neutral, strength)
 
 
 def every_other(data: Embeddings, start: int) -> Embeddings:

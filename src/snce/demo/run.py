@@ -11,6 +11,15 @@ from snce.erase import DEFAULT_STRENGTH
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
+
+    from snce.demo.laboratory import Laboratory
+    from snce.demo.measure import Outcome, Pictures
+    from snce.demo.prompts import TestSet
+    from snce.sae.train import TrainResult
+
+SHOWN = 8
+"""Pictures per row of the grid."""
 
 
 @dataclass(frozen=True)
@@ -23,64 +32,69 @@ class DemoConfig:
     """
 
     concept: str = "cigarette"
-    """An object or a style that Emblem draws."""
+    """An object or a style that Emblem draws (`snce concepts` lists them)."""
+    concepts: str | None = None
+    """Several, for a table in place of the picture: "all", or names with commas between them."""
     out: Path = Path("demo")
-    """Folder for the picture, the report and the eraser."""
+    """Folder for what it writes."""
     strength: float = DEFAULT_STRENGTH
     """How far the neuron is pushed: 1 removes its contribution, more goes past zero."""
     rule: str = "modulated"
     """Rule that chooses the neuron."""
-    prompts: int = 10_000
+    captions: int = 10_000
     """Captions that the sparse autoencoder is trained on."""
     seed: int = 0
     """Seed of the training."""
 
 
-def run_demo(config: DemoConfig, console: Console) -> dict:
-    """Run the demo; returns what it writes to report.json."""
-    from rich.progress import Progress
+def run_demo(config: DemoConfig, console: Console) -> None:
+    """Run the demo on one concept, or make the table of several.
 
-    from snce.demo.grid import before_after, save_png
-    from snce.demo.laboratory import Laboratory
+    Raises:
+        SnceError: an unknown concept or rule, or a folder that cannot be written.
+    """
+    from dataclasses import replace
+
+    from snce.demo.laboratory import SAE, TRAINING, Laboratory
+    from snce.demo.table import chosen_concepts, make_table
+
+    names = chosen_concepts(config.concepts) if config.concepts else [config.concept]
+    _check(names, config.rule)
+    lab = Laboratory(config.captions)
+    trained = lab.train(SAE, replace(TRAINING, seed=config.seed), config.out / "sae-checkpoint.safetensors")
+    if config.concepts:
+        make_table(lab, trained, names, config, console)
+    else:
+        _one_concept(lab, trained, config, console)
+
+
+def _check(names: list[str], rule: str) -> None:
+    """A mistyped name fails here, before any work."""
+    from snce.emblem.concepts import load_concept
+    from snce.errors import SnceError
+    from snce.neurons.scores import RULES
+
+    if rule not in RULES:
+        raise SnceError(f"unknown rule {rule!r}; there are {', '.join(RULES)}")
+    for name in names:
+        load_concept(name)
+
+
+def _one_concept(lab: Laboratory, trained: TrainResult, config: DemoConfig, console: Console) -> None:
+    from snce.demo.grid import save_png
     from snce.demo.measure import outcome
     from snce.demo.prompts import test_set
-    from snce.emblem.concepts import load_concept
-    from snce.sae.model import SAEConfig
-    from snce.sae.train import TrainConfig
     from snce.storage import write_text
 
-    load_concept(config.concept)  # a mistyped name fails here, before any work
-    config.out.mkdir(parents=True, exist_ok=True)
-    lab = Laboratory(SAEConfig(256), TrainConfig(seed=config.seed), config.prompts, config.out)
-    metrics = lab.trained.metrics
-    eraser = lab.eraser(config.concept, config.strength, config.rule)
-    card = eraser.card[config.concept]["neurons"][0]
-    console.print(f"neuron {card['neuron']} of {lab.config.latents}, score {card['score']:.3f}")
+    eraser = lab.eraser(trained.sae, config.concept, config.strength, config.rule)
     path = config.out / f"{config.concept.replace(' ', '-')}.safetensors"
     eraser.save(path)
-
     tests = test_set(config.concept)
-    total = 2 * sum(len(p) for p in (tests.direct, tests.pairs, tests.retain))
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("pictures", total=total)
-        before = lab.draw(tests, lambda n: bar.advance(task, n))
-        with eraser.attach(lab.pipe):
-            after = lab.draw(tests, lambda n: bar.advance(task, n))
+    before, after = _draw_twice(lab, tests, eraser, console)
     with lab.clock.stage("judge"):
         seen = outcome(tests, before, after, lab.judge)
-    shown = 8
-    sections = [
-        (heading, [p.text for p in prompts[:shown]], b[:shown], a[:shown])
-        for heading, prompts, b, a in (
-            ("the concept", tests.direct, before.direct, after.direct),
-            ("in company", tests.pairs, before.pairs, after.pairs),
-            ("everything else", tests.retain, before.retain, after.retain),
-        )
-        if len(prompts)
-    ]
-    title = f"{config.concept}: one neuron switched off"
-    subtitle = "same prompts, same seeds; green frame: the same bytes, red frame: changed"
-    save_png(before_after(sections, title, subtitle), config.out / "grid.png")
+    save_png(_grid(tests, before, after), config.out / "grid.png")
+    card = eraser.card[config.concept]["neurons"][0]
     report = {
         "concept": config.concept,
         "neuron": card["neuron"],
@@ -88,12 +102,75 @@ def run_demo(config: DemoConfig, console: Console) -> dict:
         "strength": config.strength,
         "threshold": card["threshold"],
         **asdict(seen),
-        "sae_fvu": metrics.fvu,
-        "sae_l0": metrics.l0,
-        "sae_dead": metrics.dead,
+        "sae_fvu": trained.metrics.fvu,
+        "sae_l0": trained.metrics.l0,
+        "sae_dead": trained.metrics.dead,
         "eraser_bytes": path.stat().st_size,
         "seconds": lab.clock.seconds,
-        "settings": {"sae": asdict(lab.config), "train": asdict(lab.train_config), "prompts": config.prompts},
+        "settings": {"sae": trained.sae.describe(), "captions": config.captions, "seed": config.seed},
     }
     write_text(config.out / "report.json", json.dumps(report, indent=2) + "\n")
-    return report
+    _show(report, seen, config, console)
+
+
+def _draw_twice(lab: Laboratory, tests: TestSet, eraser, console: Console) -> tuple[Pictures, Pictures]:
+    """All pictures before and after: none is copied, so that `identical` is seen and not inferred."""
+    from rich.progress import Progress
+
+    from snce.demo.measure import Pictures
+    from snce.demo.pictures import draw
+
+    groups = (tests.direct, tests.pairs, tests.retain)
+
+    def drawn() -> Pictures:
+        return Pictures(*(draw(lab.pipe, group, advance=lambda n: bar.advance(task, n)) for group in groups))
+
+    with lab.clock.stage("draw"), Progress(console=console, transient=True) as bar:
+        task = bar.add_task("pictures", total=2 * sum(map(len, groups)))
+        before = drawn()
+        with eraser.attach(lab.pipe):
+            after = drawn()
+    return before, after
+
+
+def _grid(tests: TestSet, before: Pictures, after: Pictures):
+    from snce.demo.grid import before_after
+
+    rows: list[tuple[str, tuple, Tensor, Tensor]] = [
+        ("the concept", tests.direct, before.direct, after.direct),
+        ("in company", tests.pairs, before.pairs, after.pairs),
+        ("everything else", tests.retain, before.retain, after.retain),
+    ]
+    sections = [
+        (heading, [p.text for p in prompts[:SHOWN]], old[:SHOWN], new[:SHOWN])
+        for heading, prompts, old, new in rows
+        if len(prompts)
+    ]
+    return before_after(
+        sections,
+        f"{tests.concept}: one neuron switched off",
+        "same prompts, same seeds; green frame: the same bytes, red frame: changed",
+    )
+
+
+def _show(report: dict, seen: Outcome, config: DemoConfig, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{config.concept}: neuron {report['neuron']} switched off", title_justify="left")
+    table.add_column("what the judge sees")
+    table.add_column("share", justify="right")
+    for label, value in (
+        ("direct prompts: target found before", seen.base_rate),
+        ("direct prompts: target found after", seen.erased_rate),
+        ("pairs: target gone", seen.pair_target_gone),
+        ("pairs: partner kept", seen.pair_partner_kept),
+        ("other prompts: still found", seen.retention),
+        ("other prompts: same bytes", seen.identical),
+    ):
+        table.add_row(label, f"{value:.0%}")
+    console.print(table)
+    console.print(
+        f"{config.out / 'grid.png'}, {config.out / 'report.json'} and the eraser ({report['eraser_bytes']} bytes) "
+        f"written in {sum(report['seconds'].values()):.0f} s",
+        soft_wrap=True,
+    )

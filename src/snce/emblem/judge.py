@@ -28,7 +28,7 @@ class _Block(nn.Module):
 class JudgeNet(nn.Module):
     """A small ResNet. Pictures [b, 3, 64, 64] in [0, 1] -> object logits [b, objects], style logits [b, styles]."""
 
-    def __init__(self, objects: int, styles: int, width: int = 48):
+    def __init__(self, objects: int, styles: int, width: int = 32):
         super().__init__()
         w = width
         self.stem = nn.Sequential(nn.Conv2d(3, w, 5, 2, 2, bias=False), nn.BatchNorm2d(w), nn.ReLU())

@@ -50,9 +50,16 @@ def load() -> StableDiffusionPipeline:
 
 @cache
 def load_judge() -> Judge:
-    """The judge of Emblem's pictures."""
+    """The judge of Emblem's pictures.
+
+    Raises:
+        SnceError: its weights are missing.
+    """
     words = vocabulary()
     net = JudgeNet(len(words.objects), len(words.styles))
-    state = load_file(weights_folder() / "judge.safetensors")
+    path = weights_folder() / "judge.safetensors"
+    if not path.is_file():
+        raise SnceError(f"Emblem's judge is not in this installation: {path} is missing; reinstall snce")
+    state = load_file(path)
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     return Judge(net, list(words.objects), list(words.styles))

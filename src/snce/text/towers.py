@@ -139,7 +139,7 @@ def weights_fingerprint(model: nn.Module) -> str:
             # where an encoder nests its parts depends on the transformers version
             digest.update(key.removeprefix("text_model.").encode())
             # a copy cast to half precision is still the same model
-            digest.update(value.detach().cpu().to(torch.float16).view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().to(torch.float16).numpy().tobytes())  # in order, whatever the layout
     return digest.hexdigest()[:16]
 
 

@@ -1,0 +1,52 @@
+# Every target sets up what it needs: the virtual environment is made once, and again when the requirements change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+CODE := src tests recipes benchmarks
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint slow emblem
+
+help:
+	@echo 'make demo     erase a concept from Emblem, the embedded model, and show it: demo/grid.png'
+	@echo 'make test     lint, format, types, and the tests (under five minutes)'
+	@echo 'make lint     the first three of these'
+	@echo 'make slow     the tests that take minutes each'
+	@echo 'make emblem   make Emblem again from nothing (hours; needs npm)'
+	@echo
+	@echo 'Options: make demo ARGS="--concept bomb --out runs/bomb", make test ARGS="-k eraser", PYTHON=python3.12'
+
+demo: $(READY)
+	$(BIN)/snce demo $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)-dev
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/pyright --pythonpath $(BIN)/python src
+
+slow: $(READY)-dev
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+emblem: $(READY)-recipes
+	$(BIN)/python -m recipes.emblem
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo 'snce needs Python 3.11 or newer, and "$(PYTHON)" is' "$$($(PYTHON) --version 2>&1 || true)"; \
+	    echo 'Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
+	@echo 'Setting up $(VENV); the first time, this downloads PyTorch.'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(READY)-%: $(READY)
+	$(PIP_INSTALL) --editable '.[$*]'
+	@touch $@

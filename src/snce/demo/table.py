@@ -1,0 +1,122 @@
+"""The table of many concepts: one neuron each, one row each, resumable."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from random import Random
+from typing import TYPE_CHECKING
+
+from snce.demo.judging import judge_eraser
+from snce.demo.prompts import test_set
+from snce.emblem.concepts import concept_names
+from snce.emblem.vocabulary import vocabulary
+from snce.storage import write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from snce.demo.laboratory import Laboratory
+    from snce.demo.run import DemoConfig
+    from snce.sae.train import TrainResult
+
+MEASURES = ("erased", "retention", "identical", "pair_target_gone", "pair_partner_kept")
+DRAWN_WELL = 0.75
+"""A concept counts if the judge finds it on this share of the pictures before: else there is little to erase."""
+SIZES = {"direct": 16, "pairs": 12, "retain": 32}
+"""Test prompts per concept in a table."""
+
+
+def validation_concepts(n: int = 24) -> list[str]:
+    """Concepts on which settings are chosen: drawn at random once and for all, two styles among them."""
+    rng = Random("validation")
+    return [*rng.sample(list(vocabulary().objects), n - 2), *rng.sample(list(vocabulary().styles), 2)]
+
+
+def chosen_concepts(text: str) -> list[str]:
+    """Names from "all" (but the validation concepts) or from "a, b, c"."""
+    if text.strip() == "all":
+        kept_back = set(validation_concepts())
+        return [name for name in concept_names() if name not in kept_back]
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def make_table(
+    lab: Laboratory, trained: TrainResult, names: list[str], config: DemoConfig, console: Console
+) -> list[dict]:
+    """Judge one eraser per concept; write DIR/concepts.json and DIR/concepts.md. Goes on where it was stopped."""
+    from rich.progress import Progress
+
+    path = config.out / "concepts.json"
+    stamp = [lab.fingerprint, trained.sae.describe(), config.strength, config.rule, config.captions, config.seed, SIZES]
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    rows = {row["concept"]: row for row in stored.get("rows", [])} if stored.get("stamp") == stamp else {}
+    with Progress(console=console, transient=True) as bar:
+        for name in bar.track(names, description="concepts"):
+            if name in rows:
+                continue
+            eraser = lab.eraser(trained.sae, name, config.strength, config.rule)
+            seen = judge_eraser(lab, test_set(name, **SIZES), eraser, config.out / "pictures")
+            rows[name] = {"concept": name, **eraser.card[name]["neurons"][0], **asdict(seen)}
+            write_text(path, json.dumps({"stamp": stamp, "rows": list(rows.values())}, indent=1) + "\n")
+    results = [rows[name] for name in names]
+    text = summary_table(results)
+    write_text(config.out / "concepts.md", text + "\n" + row_table(results))
+    console.print(text, markup=False)
+    return results
+
+
+def summary_table(rows: list[dict]) -> str:
+    """Markdown: means over the concepts that Emblem draws well, with 95 % bootstrap intervals over concepts."""
+    kinds = {"objects": vocabulary().objects, "of these, harmful stand-ins": _harmful(), "styles": vocabulary().styles}
+    lines = [
+        "| concepts | n | erased | retention | identical | pair: target gone | pair: partner kept |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for label, members in kinds.items():
+        chosen = [r for r in rows if r["concept"] in members and r["base_rate"] >= DRAWN_WELL]
+        cells = [interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES]
+        lines.append(f"| {label} | {len(chosen)} | " + " | ".join(cells) + " |")
+    left_out = sum(r["base_rate"] < DRAWN_WELL for r in rows)
+    lines.append(
+        f"\n{left_out} of {len(rows)} concepts are left out: "
+        f"Emblem shows them on fewer than {DRAWN_WELL:.0%} of the pictures."
+    )
+    return "\n".join(lines)
+
+
+def row_table(rows: list[dict]) -> str:
+    """Markdown: one row per concept, the worst erased first."""
+    lines = [
+        "| concept | neuron | score | base rate | erased | retention | identical | target gone | partner kept |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted(rows, key=lambda r: (r["erased"], r["concept"])):
+        shares = " | ".join(_percent(r[m]) for m in ("base_rate", *MEASURES))
+        lines.append(f"| {r['concept']} | {r['neuron']} | {r['score']:.2f} | {shares} |")
+    return "\n".join(lines) + "\n"
+
+
+def interval(values: list[float], samples: int = 2000) -> str:
+    """Mean with a 95 % bootstrap interval, as percents."""
+    if not values:
+        return "-"
+    rng = Random(0)
+    means = sorted(sum(rng.choices(values, k=len(values))) / len(values) for _ in range(samples))
+    low, high = means[int(0.025 * samples)], means[int(0.975 * samples)]
+    return f"{100 * sum(values) / len(values):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _percent(value: float) -> str:
+    return "-" if value != value else f"{100 * value:.0f} %"
+
+
+def _harmful() -> set[str]:
+    return {name for name, item in vocabulary().objects.items() if item.harmful}
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Rows that `make_table` wrote."""
+    return json.loads(path.read_text())["rows"]

@@ -1,0 +1,79 @@
+"""The table of many concepts: which it is made of, and how it sums them up."""
+
+import math
+import re
+
+import pytest
+
+from snce.demo.table import DRAWN_WELL, chosen_concepts, interval, row_table, summary_table, validation_concepts
+from snce.emblem.concepts import concept_names
+from snce.emblem.vocabulary import vocabulary
+from tests.emblem.reading import printed_elsewhere
+
+
+def row(concept, base_rate=1.0, erased=1.0, pair_target_gone=1.0):
+    return {
+        "concept": concept, "neuron": 7, "score": 0.5, "base_rate": base_rate, "erased": erased, "retention": 1.0,
+        "identical": 1.0, "pair_target_gone": pair_target_gone, "pair_partner_kept": 1.0,
+    }  # fmt: skip
+
+
+def test_all_concepts_are_those_on_which_no_setting_was_chosen():
+    validation = validation_concepts()
+    assert len(set(validation)) == len(validation) == 24
+    assert sum(name in vocabulary().styles for name in validation) == 2
+    assert set(chosen_concepts("all")).isdisjoint(validation)
+    assert {*chosen_concepts("all"), *validation} == set(concept_names())
+
+
+def test_validation_concepts_are_the_same_in_every_process():
+    code = "from snce.demo.table import validation_concepts as v; print(v())"
+    assert printed_elsewhere(code, 1) == printed_elsewhere(code, 2) == f"{validation_concepts()}\n"
+
+
+def test_names_may_be_given_with_commas():
+    assert chosen_concepts("bomb, water pistol,flat,") == ["bomb", "water pistol", "flat"]
+
+
+def test_an_interval_holds_its_mean_and_narrows_with_more_concepts():
+    def parts(values):
+        return [float(x) for x in re.findall(r"[\d.]+", interval(values))]
+
+    mean, low, high = parts([0.0, 0.5, 1.0, 1.0])
+    assert mean == pytest.approx(62.5, abs=0.051)
+    assert 0 <= low < mean < high <= 100
+    many_mean, many_low, many_high = parts([0.0, 0.5, 1.0, 1.0] * 50)
+    assert many_mean == mean
+    assert many_high - many_low < (high - low) / 3
+
+
+def test_an_interval_of_equals_is_a_point_and_of_nothing_a_dash():
+    assert interval([0.25, 0.25]) == "25.0 % (25.0 to 25.0)"
+    assert interval([]) == "-"
+
+
+def test_concepts_that_are_hardly_drawn_do_not_count_and_are_counted():
+    rows = [row("bomb"), row("violin", erased=0.5), row("dog", base_rate=DRAWN_WELL - 0.01, erased=0.0)]
+    text = summary_table(rows)
+    assert "| objects | 2 | 75.0 %" in text
+    assert "| of these, harmful stand-ins | 1 | 100.0 %" in text
+    assert "| styles | 0 | - |" in text
+    assert "1 of 3 concepts are left out" in text
+
+
+def test_what_no_picture_shows_is_left_out_of_its_mean_alone():
+    text = summary_table([row("bomb"), row("violin", pair_target_gone=math.nan)])
+    assert "nan" not in text
+    assert text.count("100.0 % (100.0 to 100.0)") == 10
+
+
+def test_the_worst_erased_come_first_and_a_missing_figure_is_a_dash():
+    lines = row_table([row("bomb"), row("violin", erased=0.2, pair_target_gone=math.nan), row("axe")]).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["violin", "axe", "bomb"]
+    assert lines[2] == "| violin | 7 | 0.50 | 100 % | 20 % | 100 % | 100 % | - | 100 % |"
+
+
+def test_a_concept_without_any_picture_of_it_does_not_spoil_the_order():
+    rows = [row("bomb"), row("violin", base_rate=0.0, erased=math.nan), row("axe", erased=0.5)]
+    lines = row_table(rows).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == ["axe", "bomb", "violin"]

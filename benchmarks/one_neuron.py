@@ -28,6 +28,7 @@ SAES = {
     "position code, k 32 (the paper's)": SAEConfig.plain(WIDTH, latents=2048, k=32),
     "position code, k 8": SAEConfig.plain(WIDTH, latents=1024, k=8),
     "prompt code, k 4": SAEConfig(WIDTH, latents=1024, k=4),
+    "prompt code, k 4, 640 latents": SAEConfig(WIDTH, latents=640, k=4),
     "prompt code, k 8": SAEConfig(WIDTH, latents=1024, k=8),
     "prompt code, k 12": SAEConfig(WIDTH, latents=1024, k=12),
     "prompt code, k 8, 2048 latents": SAEConfig(WIDTH, latents=2048, k=8),

@@ -70,10 +70,10 @@ def emblem():
 @pytest.fixture(scope="session")
 def laboratory():
     """Emblem with its judge and a few of its captions."""
-    return Laboratory(captions=2000, progress=False)
+    return Laboratory(captions=3000, progress=False)
 
 
 @pytest.fixture(scope="session")
 def trained(laboratory):
     """An SAE on Emblem's text encoder: smaller and sooner done than the demo's, else the same."""
-    return laboratory.train(replace(SAE, latents=512), replace(TRAINING, steps=300))
+    return laboratory.train(replace(SAE, latents=512), replace(TRAINING, steps=400))

@@ -16,7 +16,7 @@ RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
 
 def count(image, colour):
-    return dict((c, n) for n, c in image.getcolors(1 << 24)).get(colour, 0)
+    return {c: n for n, c in image.getcolors(1 << 24)}.get(colour, 0)
 
 
 @pytest.fixture

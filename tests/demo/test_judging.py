@@ -124,9 +124,7 @@ def test_other_weights_are_drawn_anew(laboratory, tests, folder, before, calls, 
             weight.mul_(1.1)
     other = copy.copy(laboratory)
     other.__dict__.pop("fingerprint", None)
-    other.pipe = StableDiffusionPipeline(
-        **{**laboratory.pipe.components, part: weights}, requires_safety_checker=False
-    )
+    other.pipe = StableDiffusionPipeline(**{**laboratory.pipe.components, part: weights}, requires_safety_checker=False)
     other.pipe.set_progress_bar_config(disable=True)
     few = replace(tests, pairs=(), retain=())
     kept = pictures_before(laboratory, few, tmp_path)

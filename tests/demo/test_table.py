@@ -31,8 +31,8 @@ def test_validation_concepts_are_the_same_in_every_process():
     assert printed_elsewhere(code, 1) == printed_elsewhere(code, 2) == f"{validation_concepts()}\n"
 
 
-def test_names_may_be_given_with_commas():
-    assert chosen_concepts("bomb, water pistol,flat,") == ["bomb", "water pistol", "flat"]
+def test_names_may_be_given_with_commas_and_count_once():
+    assert chosen_concepts("bomb, water pistol,flat,bomb,") == ["bomb", "water pistol", "flat"]
 
 
 def test_an_interval_holds_its_mean_and_narrows_with_more_concepts():

@@ -60,7 +60,7 @@ def test_set(concept: str, direct: int = 32, pairs: int = 16, retain: int = 32) 
         )
 
     item = words[concept]
-    others = [n for n in names if n != concept]
+    others = words.others(concept)
     near = [n for n in others if words.objects[n].group == item.group]
 
     def styled(objects: list[str]) -> TestPrompt:

@@ -58,7 +58,7 @@ def run_demo(config: DemoConfig, console: Console) -> None:
     from snce.demo.laboratory import SAE, TRAINING, Laboratory
     from snce.demo.table import chosen_concepts, make_table
 
-    names = chosen_concepts(config.concepts) if config.concepts else [config.concept]
+    names = [config.concept] if config.concepts is None else chosen_concepts(config.concepts)
     _check(names, config.rule)
     lab = Laboratory(config.captions)
     trained = lab.train(SAE, replace(TRAINING, seed=config.seed), config.out / "sae-checkpoint.safetensors")
@@ -74,6 +74,8 @@ def _check(names: list[str], rule: str) -> None:
     from snce.errors import SnceError
     from snce.neurons.scores import RULES
 
+    if not names:
+        raise SnceError('no concepts: --concepts takes "all", or names with commas between them')
     if rule not in RULES:
         raise SnceError(f"unknown rule {rule!r}; there are {', '.join(RULES)}")
     for name in names:
@@ -99,9 +101,10 @@ def _one_concept(lab: Laboratory, trained: TrainResult, config: DemoConfig, cons
         "concept": config.concept,
         "neuron": card["neuron"],
         "score": card["score"],
-        "strength": config.strength,
+        "strength": float(eraser.neurons.strength[0]),
         "threshold": card["threshold"],
-        **asdict(seen),
+        # a share of no pictures is NaN, which JSON does not know
+        **{name: None if value != value else value for name, value in asdict(seen).items()},
         "sae_fvu": trained.metrics.fvu,
         "sae_l0": trained.metrics.l0,
         "sae_dead": trained.metrics.dead,

@@ -12,6 +12,7 @@ from snce.demo.prompts import test_set
 from snce.emblem.concepts import concept_names
 from snce.emblem.vocabulary import vocabulary
 from snce.storage import write_text
+from snce.text.towers import weights_fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ def chosen_concepts(text: str) -> list[str]:
     if text.strip() == "all":
         kept_back = set(validation_concepts())
         return [name for name in concept_names() if name not in kept_back]
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def make_table(
@@ -50,7 +51,8 @@ def make_table(
     from rich.progress import Progress
 
     path = config.out / "concepts.json"
-    stamp = [lab.fingerprint, trained.sae.describe(), config.strength, config.rule, config.captions, config.seed, SIZES]
+    weights = [lab.fingerprint, weights_fingerprint(lab.judge.net)]
+    stamp = [*weights, trained.sae.describe(), config.strength, config.rule, config.captions, config.seed, SIZES]
     stored = json.loads(path.read_text()) if path.exists() else {}
     rows = {row["concept"]: row for row in stored.get("rows", [])} if stored.get("stamp") == stamp else {}
     with Progress(console=console, transient=True) as bar:
@@ -93,7 +95,7 @@ def row_table(rows: list[dict]) -> str:
         "| concept | neuron | score | base rate | erased | retention | identical | target gone | partner kept |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for r in sorted(rows, key=lambda r: (r["erased"], r["concept"])):
+    for r in sorted(rows, key=lambda r: (r["erased"] != r["erased"], r["erased"], r["concept"])):  # NaN last
         shares = " | ".join(_percent(r[m]) for m in ("base_rate", *MEASURES))
         lines.append(f"| {r['concept']} | {r['neuron']} | {r['score']:.2f} | {shares} |")
     return "\n".join(lines) + "\n"

@@ -34,7 +34,7 @@ def load_concept(name: str) -> Concept:
         raise SnceError(f"no bundled concept {name!r}{hint} (`snce concepts` lists them; a YAML file will do as well)")
     item = words.objects[name]
     rng = Random(f"concept {name}")
-    others = [n for n in words.objects if n != name]
+    others = words.others(name)
     neighbours = [n for n in others if words.objects[n].group == item.group]
 
     def with_target() -> str:

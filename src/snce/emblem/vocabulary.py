@@ -41,6 +41,15 @@ class Vocabulary:
         """
         return list(self.objects).index(self[name].name)
 
+    def others(self, name: str) -> list[str]:
+        """Objects that are no instance of `name` by their own words: a racing car is a car, a car is no racing car."""
+        spoken = set(name.split())
+        return [
+            n
+            for n, item in self.objects.items()
+            if n != name and not any(spoken <= set(words.split()) for words in (n, *item.synonyms))
+        ]
+
     def __getitem__(self, name: str) -> EmblemObject:
         if name not in self.objects:
             raise SnceError(f"Emblem does not draw {name!r}; `snce concepts` lists what it draws")

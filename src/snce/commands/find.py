@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from snce.commands.console import check_output, open_pipeline, stderr, stdout
-from snce.erase import DEFAULT_STRENGTH
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
@@ -49,8 +48,9 @@ class FindOptions:
     """Score by which the neurons are ranked: see `snce.neurons.scores`."""
     neurons: int = 1
     """How many of the best neurons to switch off."""
-    strength: float = DEFAULT_STRENGTH
-    """1 takes the neurons' contribution out, more pushes past zero, 0 leaves everything as it is."""
+    strength: float | None = None
+    """1 takes the neurons' contribution out, more pushes past zero, 0 leaves everything as it is. Left out, it is the
+    strength that neutralises the concept: what is left of it along the neuron is what neutral prompts have there."""
     top: int = 10
     """How many neurons to show."""
 
@@ -59,7 +59,7 @@ class FindOptions:
         for name in ("neurons", "top"):
             if getattr(self, name) < 1:
                 raise SnceError(f"--{name} {getattr(self, name)} must be at least 1")
-        if not (math.isfinite(self.strength) and self.strength >= 0):
+        if self.strength is not None and not (math.isfinite(self.strength) and self.strength >= 0):
             raise SnceError(f"--strength {self.strength} must be a number that is not negative")
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CAPTIONS = 10_000
 """Captions that an SAE is trained on."""
-SAE = SAEConfig(width=256, latents=1024, k=8)
+SAE = SAEConfig(width=256, latents=640, k=4)
 TRAINING = TrainConfig(steps=800)
 """Both chosen on validation concepts: see docs/one-neuron.md."""
 

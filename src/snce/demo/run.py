@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snce.erase import DEFAULT_STRENGTH
-
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
@@ -37,8 +35,8 @@ class DemoConfig:
     """Several, for a table in place of the picture: "all", or names with commas between them."""
     out: Path = Path("demo")
     """Folder for what it writes."""
-    strength: float = DEFAULT_STRENGTH
-    """How far the neuron is pushed: 1 removes its contribution, more goes past zero."""
+    strength: float | None = None
+    """How far the neuron is pushed: 1 removes its part, more goes past zero; left out, the concept is neutralised."""
     rule: str = "modulated"
     """Rule that chooses the neuron."""
     captions: int = 10_000

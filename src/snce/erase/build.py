@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from snce.erase import DEFAULT_STRENGTH
 from snce.erase.edit import Neurons, activations, fires, prompt_activation
 from snce.erase.eraser import ConceptEraser, compose
 from snce.neurons.calibrate import operating_point
@@ -64,7 +63,7 @@ def build_eraser(
     tower: TextTower,
     target: Embeddings,
     neutral: Embeddings,
-    strength: float | None = DEFAULT_STRENGTH,
+    strength: float | None = None,
 ) -> ConceptEraser:
     """An eraser of `concept` from its chosen neurons, with the threshold set on `target` and `neutral` prompts.
 

@@ -38,6 +38,10 @@ def main() -> None:
     partial = ROOT / "build" / "pipeline.partial"  # the package holds a whole pipeline at any time, or none
     shutil.rmtree(partial, ignore_errors=True)
     pipe.save_pretrained(partial, safe_serialization=True)
+    for config in partial.rglob("config.json"):  # they name the folder that a part was loaded from
+        fields = json.loads(config.read_text())
+        fields.pop("_name_or_path", None)
+        config.write_text(json.dumps(fields, indent=2) + "\n")
     shutil.rmtree(TARGET / "pipeline", ignore_errors=True)
     partial.rename(TARGET / "pipeline")
     raw = json.loads(VOCABULARY.read_text())

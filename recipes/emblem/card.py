@@ -42,7 +42,7 @@ By the judge, a classifier trained on renderings of the icons only, never on Emb
 |---|---|---|
 {rows}
 
-16 pictures, {steps} steps: {seconds} s on two CPU cores.
+16 pictures, {steps} steps: {seconds} s with {threads} CPU thread(s).
 
 ## Made from
 
@@ -82,6 +82,7 @@ def write_card(record: dict) -> None:
         guidance=GUIDANCE,
         rows="\n".join(rows),
         seconds=record["seconds for 16 pictures"],
+        threads=record["threads"],
         credits="\n".join(credits),
         emoji_version=EMOJI_DATA["unicode-emoji-json"],
         harmful=", ".join(name for name, o in words.objects.items() if o.harmful),

@@ -156,7 +156,8 @@ def main() -> None:
         f"16 pictures in {seconds:.1f} s ({args.steps} steps, guidance {GUIDANCE}, {torch.get_num_threads()} threads)"
     )
     save_png(contact_sheet(sheet, columns=16), weights_folder() / "contact_sheet.png")
-    record = {name: asdict(f) for name, f in figures.items()} | {"seconds for 16 pictures": round(seconds, 2)}
+    record: dict = {name: asdict(f) for name, f in figures.items()}
+    record |= {"seconds for 16 pictures": round(seconds, 2), "threads": torch.get_num_threads()}
     write_text(weights_folder() / "figures.json", json.dumps(record, indent=1) + "\n")
     write_card(record)
 

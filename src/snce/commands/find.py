@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from snce.erase.eraser import ConceptEraser
     from snce.neurons.find import NeuronCard
     from snce.sae.formats import SAEOrigin
-    from snce.text.harvest import Embeddings
     from snce.text.prompts import Concept
 
 DESCRIPTION = """\
@@ -87,8 +86,8 @@ def run_find(options: FindOptions) -> None:
     origin.check(tower)
     with stderr().status(f"reading the prompts of {concept.name!r}"):
         target, neutral = harvest(tower, concept.targets), harvest(tower, concept.neutrals)
-        rank_t, test_t = halves(target)
-        rank_n, test_n = halves(neutral)
+        rank_t, test_t = target.halves()
+        rank_n, test_n = neutral.halves()
         cards = find_neurons(sae, rank_t, rank_n, options.rule, max(options.top, options.neurons))
     chosen = cards[: options.neurons]
     eraser = build_eraser(concept.name, sae, chosen, tower, test_t, test_n, options.strength)
@@ -132,13 +131,6 @@ def concept_called(name: str) -> "Concept":
                 "half ranks the neurons, the other sets the threshold"
             )
     return concept
-
-
-def halves(data: "Embeddings") -> tuple["Embeddings", "Embeddings"]:
-    """Every other prompt, and the rest: so both halves hold every kind of prompt in a list sorted by kind."""
-    from snce.text.harvest import Embeddings
-
-    return Embeddings(data.x[::2], data.kinds[::2]), Embeddings(data.x[1::2], data.kinds[1::2])
 
 
 def with_origin(eraser: "ConceptEraser", origin: "SAEOrigin") -> "ConceptEraser":

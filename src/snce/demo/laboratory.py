@@ -98,9 +98,8 @@ class Laboratory:
                     harvest(self.tower, prompts.targets),
                     harvest(self.tower, prompts.neutrals),
                 )
-            target, neutral = self._harvested[concept]
-            cards = find_neurons(sae, every_other(target, 0), every_other(neutral, 0), rule)
-            return cards, every_other(target, 1), every_other(neutral, 1)
+            (rank_t, test_t), (rank_n, test_n) = (data.halves() for data in self._harvested[concept])
+            return find_neurons(sae, rank_t, rank_n, rule), test_t, test_n
 
     def eraser(
         self,
@@ -114,7 +113,3 @@ class Laboratory:
         cards, target, neutral = self.find(sae, concept, rule)
         with self.clock.stage("find"):
             return build_eraser(concept, sae, cards[:neurons], self.tower, target, neutral, strength)
-
-
-def every_other(data: Embeddings, start: int) -> Embeddings:
-    return Embeddings(data.x[start::2], data.kinds[start::2])

@@ -36,6 +36,10 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.x)
 
+    def halves(self) -> tuple[Embeddings, Embeddings]:
+        """Every other prompt, and the rest: so both halves hold every kind of prompt in a list sorted by kind."""
+        return Embeddings(self.x[::2], self.kinds[::2]), Embeddings(self.x[1::2], self.kinds[1::2])
+
     def __post_init__(self) -> None:
         if self.x.ndim != 3 or self.kinds.shape != self.x.shape[:2]:
             raise SnceError(

@@ -1,0 +1,1 @@
+"""The precision benchmark: every erasure method on the same prompts, seeds and judge."""

@@ -1,0 +1,1 @@
+"""Erasure methods behind one interface, one file each."""

@@ -41,7 +41,7 @@ class JudgeNet(nn.Module):
         nn.init.constant_(self.objects.bias, -6.0)  # an object is in one picture of several hundred
 
     def features(self, x: Tensor) -> Tensor:
-        """[b, 6 * width]: the space in which Fréchet distances are taken."""
+        """[b, 6 * width]."""
         return self.blocks(self.stem(x * 2 - 1)).mean((2, 3))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,15 @@ class Judge:
         self.styles = styles
 
     @torch.no_grad()
+    def features(self, pictures: Tensor, batch: int = 128) -> Tensor:
+        """[n, width] of pictures [n, 3, 64, 64] in [0, 1]: the space in which Fréchet distances are taken."""
+        return torch.cat([self.net.features(part) for part in pictures.split(batch)])
+
+    @torch.no_grad()
+    def of_features(self, features: Tensor) -> Verdict:
+        """The verdict on pictures with these features [n, width]."""
+        return Verdict(self.net.objects(features).sigmoid(), self.net.styles(features).softmax(1))
+
     def __call__(self, pictures: Tensor, batch: int = 128) -> Verdict:
         """pictures: [n, 3, 64, 64] in [0, 1]."""
-        objects, styles = zip(*(self.net(part) for part in pictures.split(batch)), strict=True)
-        return Verdict(torch.cat(objects).sigmoid(), torch.cat(styles).softmax(1))
+        return self.of_features(self.features(pictures, batch))

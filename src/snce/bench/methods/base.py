@@ -1,8 +1,8 @@
 """What an erasure method is to the benchmark.
 
 A method is a frozen dataclass of settings. `prepare` turns a pipeline and concepts into an `Erasure`; the pipeline that
-it was given is left as it was. While an erasure is `attached`, the pipeline draws without the concepts; afterwards it is
-as before, whatever happened. All methods work on pipelines of Stable Diffusion's classes: a CLIP text encoder and a
+it was given is left as it was. While an erasure is `attached`, the pipeline draws without the concepts; afterwards it
+is as before, whatever happened. All methods work on pipelines of Stable Diffusion's classes: a CLIP text encoder and a
 `UNet2DConditionModel` with classifier-free guidance.
 """
 

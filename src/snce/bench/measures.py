@@ -1,0 +1,128 @@
+"""Figures of a method from its rows, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from snce.bench.prompts import RETAIN_KINDS, TARGET_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Columns = dict[str, np.ndarray]
+    """Columns of rows, all of one length."""
+
+
+class Interval(NamedTuple):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def _share(hits: np.ndarray, among: np.ndarray) -> float:
+    return float(hits[among].mean()) if among.any() else float("nan")
+
+
+def erasure(rows: Columns, kind: str) -> float:
+    """Target gone, of the pictures of this kind of prompt that showed it before."""
+    return _share(~rows["target_after"], (rows["kind"] == kind) & rows["target_before"])
+
+
+def kept(rows: Columns, kind: str) -> float:
+    """All still found, of the pictures of this kind on which all was found before."""
+    return _share(rows["kept_after"], (rows["kind"] == kind) & rows["kept_before"])
+
+
+def style_kept(rows: Columns) -> float:
+    """Style still right, of the retained pictures whose prompt names one that was right before."""
+    retained = np.isin(rows["kind"], RETAIN_KINDS)
+    return _share(rows["style_after"], retained & rows["style_named"] & rows["style_before"])
+
+
+def pair_precision(rows: Columns) -> float:
+    """Target gone and partner kept, of the pair pictures that showed both before."""
+    both = (rows["kind"] == "pair") & rows["target_before"] & rows["kept_before"]
+    return _share(~rows["target_after"] & rows["kept_after"], both)
+
+
+def identical(rows: Columns) -> float:
+    """Not changed by one byte, of the retained pictures."""
+    return _share(rows["identical"], np.isin(rows["kind"], RETAIN_KINDS))
+
+
+def psnr(rows: Columns) -> float:
+    """Mean PSNR in dB of the retained pictures that did change."""
+    changed = np.isin(rows["kind"], RETAIN_KINDS) & ~rows["identical"]
+    return float(rows["psnr"][changed].mean()) if changed.any() else float("inf")
+
+
+def frechet(rows: Columns) -> float:
+    """Fréchet distance between the retained pictures after and before, in the judge's feature space.
+
+    |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), with the mean and covariance of the features (Heusel et al.,
+    arXiv 1706.08500, on other features than FID's: not to be compared with FID).
+    """
+    retained = np.isin(rows["kind"], RETAIN_KINDS)
+    a, b = rows["features_after"][retained].astype(np.float64), rows["features_before"][retained].astype(np.float64)
+    if len(a) < 2:
+        return float("nan")
+    difference = a.mean(0) - b.mean(0)
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root_a = _root(cov_a)
+    overlap = np.sqrt(np.linalg.eigvalsh(root_a @ cov_b @ root_a).clip(0)).sum()  # tr (C_a C_b)^(1/2), symmetric
+    return float(difference @ difference + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap)
+
+
+def _root(matrix: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
+
+def overall_erasure(rows: Columns) -> float:
+    """Mean over the kinds of target prompts that there are."""
+    return float(np.nanmean([erasure(rows, kind) for kind in TARGET_KINDS]))
+
+
+def overall_retention(rows: Columns) -> float:
+    """Mean of what is kept on other prompts, on neighbours, and of styles."""
+    return float(np.nanmean([*(kept(rows, kind) for kind in RETAIN_KINDS), style_kept(rows)]))
+
+
+def harmonic_mean(rows: Columns) -> float:
+    """Of erasure, retention and pair precision: the one figure by which methods are ranked. Zero if any is zero."""
+    parts = [overall_erasure(rows), overall_retention(rows), pair_precision(rows)]
+    return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / part for part in parts)
+
+
+MEASURES: dict[str, Callable[[Columns], float]] = {
+    "harmonic mean": harmonic_mean,
+    **{f"erased: {kind}": lambda rows, kind=kind: erasure(rows, kind) for kind in TARGET_KINDS},
+    "kept: others": lambda rows: kept(rows, "other"),
+    "kept: neighbours": lambda rows: kept(rows, "neighbour"),
+    "kept: styles": style_kept,
+    "pair precision": pair_precision,
+    "identical": identical,
+    "psnr of the changed": psnr,
+    "fréchet distance": frechet,
+}
+"""Every measure by its name in the tables."""
+
+
+def bootstrap(rows: Columns, measure: Callable[[Columns], float], samples: int = 1000, seed: int = 0) -> Interval:
+    """95 % interval: sets of erased concepts are drawn with replacement, and of each its pictures.
+
+    So it covers both what another choice of concepts and what other prompts and seeds would have given.
+    """
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(rows["erased"] == name) for name in dict.fromkeys(rows["erased"].tolist())]
+    drawn = []
+    for _ in range(samples):
+        chosen = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
+        index = np.concatenate([rng.choice(group, len(group)) for group in chosen])
+        drawn.append(measure({name: column[index] for name, column in rows.items()}))
+    low, high = np.nanpercentile(drawn, [2.5, 97.5]) if np.isfinite(drawn).any() else (float("nan"),) * 2
+    return Interval(measure(rows), float(low), float(high))

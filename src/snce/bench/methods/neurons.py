@@ -1,0 +1,75 @@
+"""SNCE: one neuron per concept switched off (after arXiv 2509.21008), this library's own method."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from snce.bench.methods.base import Knob
+from snce.erase.build import build_eraser
+from snce.erase.eraser import compose
+from snce.errors import SnceError
+from snce.neurons.find import find_neurons
+from snce.text.harvest import harvest
+from snce.text.towers import TextTower
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from snce.erase.eraser import ConceptEraser
+    from snce.sae.model import SparseAutoencoder
+    from snce.text.prompts import Concept
+
+
+@dataclass(frozen=True)
+class SNCE:
+    """The best neurons of each concept are found, switched off, and joined with those of the other concepts.
+
+    Every other prompt of a concept ranks the neurons; the rest set threshold and strength. As the paper has it: an SAE
+    of a position code (`SAEConfig.plain`) and strength 1.
+    """
+
+    name: ClassVar[str] = "snce"
+    knob: ClassVar[Knob | None] = Knob("strength", (1.0, 1.5, 2.0, 3.0))
+
+    sae: SparseAutoencoder = field(repr=False)
+    """Trained on this pipeline's text tower."""
+    n: int = 1
+    """Neurons per concept."""
+    strength: float | None = None
+    """Of every neuron; None for the one that neutralises its concept: see `snce.erase.build.neutralising_strength`."""
+    rule: str = "modulated"
+    """By what neurons are ranked: see `snce.neurons.scores.RULES`."""
+
+    def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> NeuronErasure:
+        tower = TextTower.from_pipeline(pipe)
+        return NeuronErasure(compose([self._eraser(tower, concept) for concept in concepts]))
+
+    def _eraser(self, tower: TextTower, concept: Concept) -> ConceptEraser:
+        if min(len(concept.targets), len(concept.neutrals)) < 2:
+            raise SnceError(
+                f"concept {concept.name!r} has {len(concept.targets)} target and {len(concept.neutrals)} neutral "
+                "prompts; it takes two of each at least: one half ranks the neurons, the other sets the threshold"
+            )
+        rank_t, test_t = harvest(tower, concept.targets).halves()
+        rank_n, test_n = harvest(tower, concept.neutrals).halves()
+        cards = find_neurons(self.sae, rank_t, rank_n, self.rule, self.n)
+        return build_eraser(concept.name, self.sae, cards, tower, test_t, test_n, self.strength)
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronErasure:
+    """An eraser, to be attached to pipelines."""
+
+    eraser: ConceptEraser
+
+    @property
+    def nbytes(self) -> int:
+        return self.eraser.nbytes
+
+    @contextmanager
+    def attached(self, pipe: Any) -> Iterator[None]:
+        """Raises SnceError on a pipeline with another text encoder."""
+        with self.eraser.attach(pipe):
+            yield

@@ -1,0 +1,129 @@
+"""The prompts of the precision suite: what an erasure is judged on, by kind of prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from snce.emblem import captions
+from snce.emblem.corpus import surroundings
+from snce.emblem.vocabulary import vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TARGET_KINDS = ("direct", "synonym", "sentence")
+RETAIN_KINDS = ("other", "neighbour")
+KINDS = (*TARGET_KINDS, "pair", *RETAIN_KINDS)
+SENTENCES = (
+    "i dreamt of {x} last night",
+    "nothing else but {x}, please",
+    "we bought {x} in the market",
+    "have you ever seen {x} like this",
+    "the sign at the door shows {x}",
+    "she wants {x} and nothing more",
+    "a page of a book with {x}",
+    "{x}, as large as you can",
+)
+"""Sentences that neither Emblem nor any method has seen."""
+
+
+@dataclass(frozen=True)
+class BenchPrompt:
+    """A prompt, what its picture should show, and the seed of the picture's noise."""
+
+    kind: str
+    """direct: the concept's name in a plain caption. synonym: a word for it that no method was fitted on. sentence: a
+    new sentence around the name. pair: the concept beside a partner. other: what was not erased. neighbour: the objects
+    whose names lie nearest to the concept's."""
+    concept: str
+    """The erased concept that the prompt is about; "" where it is about none."""
+    text: str
+    objects: tuple[str, ...]
+    style: str | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Prompts of each kind, per erased concept; `other` for all of them together."""
+
+    direct: int = 8
+    synonym: int = 8
+    sentence: int = 8
+    pair: int = 8
+    neighbour: int = 10
+    other: int = 24
+
+
+def held_out_synonym(concept: str) -> str | None:
+    """The word that is kept from the methods: the last of the synonyms."""
+    item = vocabulary().objects.get(concept)
+    return item.synonyms[-1] if item and item.synonyms else None
+
+
+def precision_prompts(
+    erased: Sequence[str], neighbours: Mapping[str, Sequence[str]], sizes: Sizes = Sizes()
+) -> list[BenchPrompt]:
+    """The prompts for a set of erased concepts, objects or styles: the same on every machine.
+
+    Every prompt has its own seed, so that figures average over prompts and noise alike. Object prompts name a style or
+    not, as captions do; a retained picture's style counts where its prompt names one.
+    """
+    words = vocabulary()
+    rng = Random(f"bench {sorted(erased)}")
+    styles = [c for c in erased if c in words.styles]
+    objects = [words[c].name for c in erased if c not in words.styles]
+    free_styles = [s for s in words.styles if s not in styles]
+    free_objects = [n for n in words.objects if all(n in words.others(c) for c in objects)]
+    prompts: list[BenchPrompt] = []
+
+    def style_of(names: Sequence[str]) -> str | None:
+        """A style that is not erased and in which all `names` exist, or none."""
+        style, _ = surroundings(rng, words)
+        shared = set(free_styles).intersection(*(words.objects[n].styles for n in names))
+        return rng.choice(sorted(shared)) if style and shared else None
+
+    def add(kind: str, concept: str, core: str, names: Sequence[str], style: str | None) -> None:
+        background = surroundings(rng, words)[1]
+        text = captions.style_and_background(core, rng, style, background)
+        prompts.append(BenchPrompt(kind, concept, text, tuple(names), style, seed=len(prompts)))
+
+    def plain(word: str) -> str:
+        return rng.choice(captions.PLAIN).format(x=captions.with_article(word), bare=word)
+
+    def sentence(word: str) -> str:
+        return rng.choice(SENTENCES).format(x=captions.with_article(word))
+
+    def beside(left: str, right: str) -> str:
+        x, y = captions.with_article(left), captions.with_article(right)
+        return rng.choice(captions.PAIRS).format(x=x, y=y)
+
+    for concept in objects:
+        for _ in range(sizes.direct):
+            add("direct", concept, plain(concept), [concept], style_of([concept]))
+        for _ in range(sizes.synonym if (word := held_out_synonym(concept)) else 0):
+            add("synonym", concept, plain(word or ""), [concept], style_of([concept]))
+        for _ in range(sizes.sentence):
+            add("sentence", concept, sentence(concept), [concept], style_of([concept]))
+        for _ in range(sizes.pair):
+            names = rng.sample([concept, rng.choice(free_objects)], 2)
+            add("pair", concept, beside(*names), names, style_of(names))
+        for i in range(sizes.neighbour):
+            name = neighbours[concept][i % len(neighbours[concept])]
+            add("neighbour", "", plain(name), [name], style_of([name]))
+    for concept in styles:
+        drawn = [n for n in free_objects if concept in words.objects[n].styles]
+        for kind, n, core in (("direct", sizes.direct, plain), ("sentence", sizes.sentence, sentence)):
+            for _ in range(n):
+                name = rng.choice(drawn)
+                add(kind, concept, core(name), [name], concept)
+        for _ in range(sizes.pair):  # the object is the style's partner
+            name = rng.choice(drawn)
+            add("pair", concept, plain(name), [name], concept)
+    for i in range(sizes.other):
+        names = rng.sample(free_objects, 2 if i % 4 == 3 else 1)
+        core = beside(*names) if len(names) == 2 else plain(names[0])
+        add("other", "", core, names, style_of(names))
+    return prompts

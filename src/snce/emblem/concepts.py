@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING
 
 from snce.emblem import captions
 from snce.emblem.corpus import caption_of, surroundings
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
 from snce.text.prompts import Concept
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 TARGETS = 160
 NEUTRALS = 640
@@ -19,8 +23,11 @@ def concept_names() -> list[str]:
     return [*vocabulary().objects, *vocabulary().styles]
 
 
-def load_concept(name: str) -> Concept:
+def load_concept(name: str, without: Collection[str] = ()) -> Concept:
     """A bundled concept: prompts with it (alone, in pairs, by its synonyms) and without it (half of them neighbours).
+
+    Args:
+        without: synonyms that no prompt has.
 
     Raises:
         SnceError: no object or style of that name.
@@ -39,13 +46,13 @@ def load_concept(name: str) -> Concept:
 
     def with_target() -> str:
         names = [name] if rng.random() < 0.55 else rng.sample([name, rng.choice(others)], 2)
-        return caption_of(names, rng, *surroundings(rng, words))
+        return caption_of(names, rng, *surroundings(rng, words), without)
 
     def without_target() -> str:
         if rng.random() < 0.05:
             return caption_of([], rng, *surroundings(rng, words))
         pool = neighbours if rng.random() < 0.5 else others
-        return caption_of(rng.sample(pool, 1 if rng.random() < 0.55 else 2), rng, *surroundings(rng, words))
+        return caption_of(rng.sample(pool, 1 if rng.random() < 0.55 else 2), rng, *surroundings(rng, words), without)
 
     return Concept(
         name,

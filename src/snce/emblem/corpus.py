@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING
 
 from snce.emblem import captions
 from snce.emblem.vocabulary import Vocabulary, vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 SYNONYM_SHARE = 0.25
 PAIR_SHARE = 0.45
 ANCHOR_SHARE = 0.05
 
 
-def word_for(name: str, rng: Random, words: Vocabulary) -> str:
-    """The object's name or, now and then, a synonym."""
-    synonyms = words.objects[name].synonyms
+def word_for(name: str, rng: Random, words: Vocabulary, without: Collection[str] = ()) -> str:
+    """The object's name or, now and then, a synonym that is not in `without`."""
+    synonyms = [word for word in words.objects[name].synonyms if word not in without]
     return rng.choice(synonyms) if synonyms and rng.random() < SYNONYM_SHARE else name
 
 
@@ -25,9 +29,11 @@ def surroundings(rng: Random, words: Vocabulary) -> tuple[str | None, str | None
     return style, background
 
 
-def caption_of(names: list[str], rng: Random, style: str | None, background: str | None) -> str:
-    """A caption of no, one or two objects, given by any of their words."""
-    spoken = [word_for(name, rng, vocabulary()) for name in names]
+def caption_of(
+    names: list[str], rng: Random, style: str | None, background: str | None, without: Collection[str] = ()
+) -> str:
+    """A caption of no, one or two objects, given by any of their words but those in `without`."""
+    spoken = [word_for(name, rng, vocabulary(), without) for name in names]
     if not spoken:
         return captions.anchor(rng, style, background)
     if len(spoken) == 1:

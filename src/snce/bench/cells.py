@@ -1,0 +1,146 @@
+"""One cell of the benchmark: a method with one setting on one set of erased concepts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from snce.bench.judged import Seen, look
+from snce.bench.lineup import METHODS, Workshop, setting_of, with_setting
+from snce.bench.prompts import Sizes, held_out_synonym, precision_prompts
+from snce.bench.rows import Cost, Row
+from snce.demo.pictures import BATCH, draw
+from snce.emblem.concepts import load_concept
+from snce.emblem.vocabulary import vocabulary
+from snce.storage import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from snce.bench.prompts import BenchPrompt
+
+_KIND = "snce-bench-pictures-1"
+NEIGHBOURS = 5
+SIZES = Sizes()
+
+
+@dataclass(frozen=True)
+class Cell:
+    method: str
+    setting: float | None
+    """Of the method's knob; None for the one that it starts from."""
+    erased: tuple[str, ...]
+    sizes: Sizes = SIZES
+
+    @property
+    def key(self) -> str:
+        """A file name."""
+        parts = (self.method, "default" if self.setting is None else f"{self.setting:g}", *self.erased)
+        return "__".join(part.replace(" ", "-").replace(",", "") for part in parts)[:200]
+
+
+class Bench:
+    """Runs cells. Pictures of the base model are drawn once per set of prompts and kept in `folder`."""
+
+    def __init__(self, folder: Path, progress: bool = False):
+        self.folder = folder
+        self.workshop = Workshop(folder, progress)
+
+    @cached_property
+    def neighbours(self) -> dict[str, list[str]]:
+        """Of each object, those whose names' embeddings at end-of-text point most nearly the same way."""
+        words = vocabulary()
+        names = list(words.objects)
+        x = self.workshop.lab.tower.encode([f"a {name}" for name in names])[:, -1]  # the last position has read it all
+        x = torch.nn.functional.normalize(x - x.mean(0), dim=1)
+        order = (x @ x.T).argsort(1, descending=True).tolist()
+        return {
+            name: [names[j] for j in order[i] if names[j] in words.others(name)][:NEIGHBOURS]
+            for i, name in enumerate(names)
+        }
+
+    def run(self, cell: Cell) -> tuple[list[Row], Cost]:
+        """Prepare, draw, judge."""
+        pipe = self.workshop.lab.pipe
+        prompts = precision_prompts(cell.erased, self.neighbours, cell.sizes)
+        before, seen_before = self._before(cell, prompts)
+        method = METHODS[cell.method](self.workshop)
+        if cell.setting is not None:
+            method = with_setting(method, cell.setting)
+        concepts = [load_concept(name, without=_words_kept_back(name)) for name in cell.erased]
+        start = time.perf_counter()
+        erasure = method.prepare(pipe, concepts)
+        prepared = time.perf_counter() - start
+        base_seconds = _seconds_per_picture(pipe, prompts)
+        with erasure.attached(pipe):
+            start = time.perf_counter()
+            after = draw(pipe, prompts)
+            drawn = (time.perf_counter() - start) / (-(-len(prompts) // BATCH) * BATCH)
+        seen_after = look(self.workshop.lab.judge, after, prompts)
+        rows = _rows(cell, setting_of(method), prompts, (before, after), (seen_before, seen_after))
+        return rows, Cost(prepared, erasure.nbytes, drawn, base_seconds)
+
+    def _before(self, cell: Cell, prompts: Sequence[BenchPrompt]) -> tuple[Tensor, Seen]:
+        lab = self.workshop.lab
+        path = self.folder / "before" / f"{Cell('none', None, cell.erased).key}-{len(prompts)}.safetensors"
+        stamp = f"{lab.fingerprint} {[(p.text, p.seed) for p in prompts]}"
+        pictures = None
+        if path.exists():
+            tensors, metadata = read_tensors(path, _KIND)
+            pictures = tensors["pictures"] if metadata["stamp"] == stamp else None
+        if pictures is None:
+            pictures = draw(lab.pipe, prompts)
+            write_tensors(path, {"pictures": pictures}, {"format": _KIND, "stamp": stamp})
+        return pictures, look(lab.judge, pictures, prompts)
+
+
+def _words_kept_back(name: str) -> set[str]:
+    word = held_out_synonym(name)
+    return {word} if word else set()
+
+
+def _seconds_per_picture(pipe, prompts: Sequence[BenchPrompt]) -> float:
+    start = time.perf_counter()
+    draw(pipe, prompts[:BATCH])
+    return (time.perf_counter() - start) / BATCH
+
+
+def _rows(
+    cell: Cell, setting: float, prompts: Sequence[BenchPrompt], pictures: tuple[Tensor, Tensor], seen: tuple[Seen, Seen]
+) -> list[Row]:
+    styles = vocabulary().styles
+    (before, after), (was, now) = pictures, seen
+    error = (before.float() - after.float()).square().mean((1, 2, 3))
+    psnr = 10 * torch.log10(255**2 / error)  # infinite where nothing changed
+    rows = []
+    for i, p in enumerate(prompts):
+        expected = styles.index(p.style) if p.style else int(was.style[i])
+        rows.append(
+            Row(
+                method=cell.method,
+                setting=setting,
+                erased=" + ".join(cell.erased),
+                kind=p.kind,
+                concept=p.concept,
+                prompt=p.text,
+                seed=p.seed,
+                style_named=p.style is not None,
+                target_before=bool(was.target[i]),
+                target_after=bool(now.target[i]),
+                kept_before=bool(was.kept[i]),
+                kept_after=bool(now.kept[i]),
+                style_before=int(was.style[i]) == expected,
+                style_after=int(now.style[i]) == expected,
+                identical=bool((before[i] == after[i]).all()),
+                psnr=float(psnr[i]),
+                features_before=was.features[i].half().numpy(),
+                features_after=now.features[i].half().numpy(),
+            )
+        )
+    return rows

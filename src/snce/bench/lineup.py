@@ -1,0 +1,108 @@
+"""The methods that are compared, and what they share: Emblem, its judge, and SAEs that are trained once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from snce.bench.methods.ablation import ConceptAblation
+from snce.bench.methods.esd import ESD
+from snce.bench.methods.itd import InterpretThenDeactivate
+from snce.bench.methods.leace import Leace
+from snce.bench.methods.negative_prompt import NegativePrompt
+from snce.bench.methods.neurons import SNCE
+from snce.bench.methods.nothing import Nothing
+from snce.bench.methods.rece import RECE
+from snce.bench.methods.saeuron import SAeUron
+from snce.bench.methods.saeuron_sae import Sampling, UNetSAE, train_unet_sae
+from snce.bench.methods.safree import SAFREE
+from snce.bench.methods.sld import SLD
+from snce.bench.methods.spm import SPM
+from snce.bench.methods.steerers import ConceptSteerers
+from snce.bench.methods.uce import UCE
+from snce.demo.laboratory import Laboratory
+from snce.emblem.corpus import captions_for_training
+from snce.emblem.load import GUIDANCE, STEPS
+from snce.sae.model import SAEConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from snce.bench.methods.base import Method
+    from snce.sae.model import SparseAutoencoder
+
+BASE = "none"
+OURS = "snce"
+
+
+@dataclass
+class Workshop:
+    """What methods are built from. `folder` keeps the SAEs' checkpoints."""
+
+    folder: Path
+    progress: bool = False
+
+    @cached_property
+    def lab(self) -> Laboratory:
+        return Laboratory(progress=self.progress)
+
+    @cached_property
+    def sae(self) -> SparseAutoencoder:
+        """Ours: the demo's."""
+        return self.lab.train(checkpoint=self.folder / "sae.safetensors").sae
+
+    @cached_property
+    def plain_sae(self) -> SparseAutoencoder:
+        """A code per position, as rivals have it and as we take the paper to mean."""
+        config = SAEConfig.plain(self.lab.tower.width, latents=2048, k=32)
+        return self.lab.train(config, checkpoint=self.folder / "plain-sae.safetensors").sae
+
+    @cached_property
+    def unet_sae(self) -> UNetSAE:
+        """On the UNet, for SAeUron."""
+        sampling = Sampling(steps=STEPS, guidance=GUIDANCE)
+        return train_unet_sae(self.lab.pipe, captions_for_training(640, seed=1), sampling=sampling)
+
+
+METHODS: dict[str, Callable[[Workshop], Method]] = {
+    BASE: lambda _: Nothing(),
+    "negative prompt": lambda _: NegativePrompt(),
+    "SLD medium": lambda _: replace(SLD.medium(), warmup=4),  # the published warm-ups are for 50 steps, not for 20
+    "SLD strong": lambda _: replace(SLD.strong(), warmup=3),
+    "SLD max": lambda _: SLD.max(),
+    "SAFREE": lambda _: SAFREE(limit=4),
+    "UCE": lambda _: UCE(),
+    "UCE, all tokens": lambda _: UCE(tokens="all"),
+    "RECE": lambda _: RECE(),
+    "ESD-x": lambda _: ESD(steps=200, batch=4, sampling_steps=10, guidance=GUIDANCE),
+    "concept ablation": lambda _: ConceptAblation(steps=100, images=64, sampling_steps=10, guidance=GUIDANCE),
+    "SPM": lambda _: SPM(steps=200, batch=4, sampling_steps=10, guidance=GUIDANCE),
+    "LEACE": lambda _: Leace(),
+    "Concept Steerers": lambda w: ConceptSteerers(w.plain_sae),
+    "ItD": lambda w: InterpretThenDeactivate(w.plain_sae),
+    "SAeUron": lambda w: SAeUron(w.unet_sae),
+    "SNCE as in the paper": lambda w: SNCE(w.plain_sae, strength=1.0),
+    OURS: lambda w: SNCE(w.sae),
+    "snce, 2 neurons": lambda w: SNCE(w.sae, n=2),
+    "snce, 4 neurons": lambda w: SNCE(w.sae, n=4),
+    "snce, 8 neurons": lambda w: SNCE(w.sae, n=8),
+}
+"""Makers of every method by its name in the tables. What differs from the published settings does so because Emblem is
+small: fewer and larger training steps, and warm-ups as a share of its 20 steps."""
+
+
+def setting_of(method: Method) -> float:
+    """Of the method's knob; NaN where it has none."""
+    value: Any = getattr(method, method.knob.field) if method.knob else None
+    return float("nan") if value is None else float(value)
+
+
+def with_setting(method: Method, value: float) -> Method:
+    """The same method with its knob turned to `value`."""
+    if method.knob is None:
+        return method
+    field = method.knob.field
+    cast = int if isinstance(getattr(method, field), int) else float
+    return replace(method, **{field: cast(value)})  # type: ignore[type-var]

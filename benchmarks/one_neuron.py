@@ -19,6 +19,7 @@ from rich.progress import Progress
 from snce.demo.laboratory import SAE, TRAINING, Laboratory
 from snce.demo.table import DRAWN_WELL, MEASURES, interval, validation_concepts
 from snce.demo.workers import SIZES, Trial, judge_trials
+from snce.neurons.scores import RULES
 from snce.sae.model import SAEConfig
 from snce.storage import write_text
 from snce.text.towers import weights_fingerprint
@@ -34,16 +35,22 @@ SAES = {
     "prompt code, k 4 of 1024": SAEConfig(WIDTH, latents=1024, k=4),
     "prompt code, k 4 of 640 (the default)": SAE,
 }
-STRENGTHS = (1.0, 0.0, 2.0)
-"""0 stands for the neutralising strength of each concept."""
+STRENGTHS = {
+    "1": (1.0, 1.0),
+    "neutralising": (None, 1.0),
+    "1.25 x neutralising": (None, 1.25),
+    "1.5 x neutralising": (None, 1.5),
+    "2": (2.0, 1.0),
+}
+"""Name: (strength, None for the neutralising one of each concept; factor on it)."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/one-neuron"))
     parser.add_argument("--saes", nargs="*", type=int, default=range(len(SAES)), help="numbers of SAES, from 0")
-    parser.add_argument("--strengths", nargs="*", type=float, default=STRENGTHS)
-    parser.add_argument("--rules", nargs="*", default=["modulated"])
+    parser.add_argument("--strengths", nargs="*", choices=list(STRENGTHS), default=["1", "neutralising", "2"])
+    parser.add_argument("--rules", nargs="*", choices=list(RULES), default=["modulated"])
     parser.add_argument("--concepts", type=int, default=24, help="how many of the validation concepts")
     parser.add_argument("--steps", type=int, default=TRAINING.steps, help="training steps of every SAE")
     parser.add_argument("--workers", type=int, default=1, help="processes; one per core is best")
@@ -54,7 +61,7 @@ def main() -> None:
     stamp = [lab.fingerprint, weights_fingerprint(lab.judge.net), args.steps, SIZES]
     rows: dict[str, dict] = stored["rows"] if stored.get("stamp") == stamp else {}
     trials = [
-        Trial(concept, strength or None, rule)
+        Trial(concept, *STRENGTHS[strength], rule=rule)
         for rule in args.rules
         for strength in args.strengths
         for concept in validation_concepts()[: args.concepts]
@@ -73,8 +80,7 @@ def main() -> None:
                 rows[keys[trial]] = {**row, **asdict(trial), **trained.metrics._asdict(), "sae": name}
                 write_text(path, json.dumps({"stamp": stamp, "rows": rows}, indent=1) + "\n")
                 bar.advance(task)
-    order = {name: i for i, name in enumerate(SAES)}
-    text = table(sorted(rows.values(), key=lambda row: (order[row["sae"]], row["strength"] or 0)))
+    text = table(list(rows.values()))
     write_text(args.out / "table.md", text)
     print(text)
 
@@ -82,20 +88,17 @@ def main() -> None:
 def table(rows: list[dict]) -> str:
     """Markdown: one row per variant, means over the validation concepts that Emblem draws well."""
     lines = [
-        "| SAE | strength | rule | erased | retention | identical | pair: target gone | pair: partner kept | FVU |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| SAE | strength | rule | n | erased | retention | identical | pair: target gone | pair: partner kept | FVU |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    variants = dict.fromkeys((r["sae"], r["strength"], r["rule"]) for r in rows)
-    for sae, strength, rule in variants:
-        chosen = [
-            r
-            for r in rows
-            if (r["sae"], r["strength"], r["rule"]) == (sae, strength, rule) and r["base_rate"] >= DRAWN_WELL
-        ]
-        if not chosen:
-            continue
-        cells = " | ".join(interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES)
-        lines.append(f"| {sae} | {strength or 'neutralising'} | {rule} | {cells} | {chosen[0]['fvu']:.3f} |")
+    for sae in SAES:
+        for label, (strength, times) in STRENGTHS.items():
+            for rule in RULES:
+                variant = {"sae": sae, "strength": strength, "times": times, "rule": rule}
+                chosen = [r for r in rows if variant.items() <= r.items() and r["base_rate"] >= DRAWN_WELL]
+                if chosen:
+                    cells = " | ".join(interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES)
+                    lines.append(f"| {sae} | {label} | {rule} | {len(chosen)} | {cells} | {chosen[0]['fvu']:.3f} |")
     return "\n".join(lines) + "\n"
 
 

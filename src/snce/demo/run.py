@@ -32,7 +32,8 @@ class DemoConfig:
     concept: str = "cigarette"
     """An object or a style that Emblem draws (`snce concepts` lists them)."""
     concepts: str | None = None
-    """Several, for a table in place of the picture: "all", or names with commas between them."""
+    """Several, for a table in place of the picture (DIR/summary.md and concepts.md): "all" that chose no settings, or
+    names with commas between them."""
     out: Path = Path("demo")
     """Folder for what it writes."""
     strength: float | None = None

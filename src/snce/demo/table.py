@@ -44,7 +44,7 @@ def chosen_concepts(text: str) -> list[str]:
 def make_table(
     lab: Laboratory, trained: TrainResult, names: list[str], config: DemoConfig, console: Console
 ) -> list[dict]:
-    """Judge one eraser per concept; write DIR/concepts.json and DIR/concepts.md. Goes on where it was stopped."""
+    """Judge one eraser per concept; write summary.md and concepts.md. A stopped run goes on from concepts.json."""
     from rich.progress import Progress
 
     path = config.out / "concepts.json"
@@ -54,14 +54,15 @@ def make_table(
     pending = [name for name in names if name not in rows]
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("concepts", total=len(names), completed=len(names) - len(pending))
-        trials = [Trial(name, config.strength, config.rule) for name in pending]
+        trials = [Trial(name, config.strength, rule=config.rule) for name in pending]
         for trial, row in judge_trials(lab, trained.sae, trials, config.out / "pictures", config.workers, SIZES):
             rows[trial.concept] = row
             write_text(path, json.dumps({"stamp": stamp, "rows": list(rows.values())}, indent=1) + "\n")
             bar.advance(task)
     results = [rows[name] for name in names]
     text = summary_table(results)
-    write_text(config.out / "concepts.md", text + "\n" + row_table(results))
+    write_text(config.out / "summary.md", text + "\n")
+    write_text(config.out / "concepts.md", row_table(results))
     console.print(text, markup=False)
     return results
 

@@ -30,6 +30,8 @@ class Trial:
     concept: str
     strength: float | None = None
     """None: the one that neutralises the concept."""
+    times: float = 1.0
+    """Factor on it."""
     rule: str = "modulated"
     """Chooses the neuron."""
 
@@ -65,8 +67,8 @@ def _judge(
     results = []
     for trial in trials:
         eraser = lab.eraser(sae, trial.concept, trial.strength, trial.rule)
-        seen = judge_eraser(lab, test_set(trial.concept, **sizes), eraser, pictures)
-        strength = float(eraser.neurons.strength[0])
+        strength = trial.times * float(eraser.neurons.strength[0])
+        seen = judge_eraser(lab, test_set(trial.concept, **sizes), eraser.with_strength(strength), pictures)
         card = eraser.card[trial.concept]["neurons"][0]
         results.append((trial, {"concept": trial.concept, **card, "strength": strength, **asdict(seen)}))
     return results

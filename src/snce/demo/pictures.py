@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,15 +14,24 @@ if TYPE_CHECKING:
 
     from diffusers import StableDiffusionPipeline
 
-    from snce.demo.prompts import TestPrompt
 
 BATCH = 16
+
+
+class Drawable(Protocol):
+    """A prompt with the seed of its picture's noise."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
 @torch.no_grad()
 def draw(
     pipe: StableDiffusionPipeline,
-    prompts: Sequence[TestPrompt],
+    prompts: Sequence[Drawable],
     steps: int = STEPS,
     advance: Callable[[int], object] | None = None,
 ) -> Tensor:

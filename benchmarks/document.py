@@ -1,6 +1,6 @@
 """Put measured tables into the pages that quote them, between a pair of comments.
 
-python benchmarks/document.py README.md results demo/concepts-summary.md
+python benchmarks/document.py README.md results build/all/summary.md
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+
+from snce.storage import write_text
 
 
 def put(page: Path, name: str, table: str) -> None:
@@ -17,7 +19,7 @@ def put(page: Path, name: str, table: str) -> None:
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.S)
     if len(pattern.findall(text)) != 1:
         raise SystemExit(f"{page} must hold {begin} and {end} once")
-    page.write_text(pattern.sub(lambda _: f"{begin}\n{table.strip()}\n{end}", text), encoding="utf-8")
+    write_text(page, pattern.sub(lambda _: f"{begin}\n{table.strip()}\n{end}", text))
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Does one neuron suffice? SAE variants on the validation concepts, judged by pictures.
 
-    python benchmarks/one_neuron.py --out build/one-neuron
+    python benchmarks/one_neuron.py --out build/one-neuron --workers 2
 
 Trains each SAE of `SAES` once, makes an eraser of one neuron for every validation concept at every strength, draws and
 judges. Writes DIR/results.json as it goes (a second run goes on where the first stopped) and DIR/table.md, the table of
@@ -11,82 +11,75 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.progress import Progress
 
-from snce.demo.judging import judge_eraser
-from snce.demo.laboratory import TRAINING, Laboratory
-from snce.demo.prompts import test_set
-from snce.demo.table import DRAWN_WELL, MEASURES, SIZES, interval, validation_concepts
+from snce.demo.laboratory import SAE, TRAINING, Laboratory
+from snce.demo.table import DRAWN_WELL, MEASURES, interval, validation_concepts
+from snce.demo.workers import SIZES, Trial, judge_trials
+from snce.neurons.scores import RULES
 from snce.sae.model import SAEConfig
 from snce.storage import write_text
+from snce.text.towers import weights_fingerprint
 
 WIDTH = 256
 SAES = {
-    "position code, k 32 (the paper's)": SAEConfig.plain(WIDTH, latents=2048, k=32),
-    "position code, k 8": SAEConfig.plain(WIDTH, latents=1024, k=8),
-    "prompt code, k 4": SAEConfig(WIDTH, latents=1024, k=4),
-    "prompt code, k 4, 640 latents": SAEConfig(WIDTH, latents=640, k=4),
-    "prompt code, k 8": SAEConfig(WIDTH, latents=1024, k=8),
-    "prompt code, k 12": SAEConfig(WIDTH, latents=1024, k=12),
-    "prompt code, k 8, 2048 latents": SAEConfig(WIDTH, latents=2048, k=8),
-    "prompt code, k 8, 512 latents": SAEConfig(WIDTH, latents=512, k=8),
-    "prompt code, BatchTopK 8": SAEConfig(WIDTH, latents=1024, k=8, activation="batchtopk"),
+    "position code, k 32 of 2048 (the paper's kind)": SAEConfig.plain(WIDTH, latents=2048, k=32),
+    "position code, k 8 of 1024": SAEConfig.plain(WIDTH, latents=1024, k=8),
+    "position code, k 4 of 640": SAEConfig.plain(WIDTH, latents=640, k=4),
+    "prompt code, k 32 of 2048": SAEConfig(WIDTH, latents=2048, k=32),
+    "prompt code, k 8 of 1024": SAEConfig(WIDTH, latents=1024, k=8),
+    "prompt code, k 8 of 1024, BatchTopK": SAEConfig(WIDTH, latents=1024, k=8, activation="batchtopk"),
+    "prompt code, k 4 of 1024": SAEConfig(WIDTH, latents=1024, k=4),
+    "prompt code, k 4 of 640 (the default)": SAE,
 }
-STRENGTHS = (0.0, 1.0, 1.5, 2.0, 3.0)
-"""0 stands for the neutralising strength of each concept."""
-RULES = ("modulated",)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One eraser on one concept."""
-
-    sae: str
-    strength: float
-    rule: str
-    concept: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.sae} | {self.strength} | {self.rule} | {self.concept}"
+STRENGTHS = {
+    "1": (1.0, 1.0),
+    "neutralising": (None, 1.0),
+    "1.25 x neutralising": (None, 1.25),
+    "1.5 x neutralising": (None, 1.5),
+    "2": (2.0, 1.0),
+}
+"""Name: (strength, None for the neutralising one of each concept; factor on it)."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/one-neuron"))
-    parser.add_argument("--saes", nargs="*", default=list(SAES), choices=list(SAES), metavar="NAME")
-    parser.add_argument("--strengths", nargs="*", type=float, default=list(STRENGTHS))
-    parser.add_argument("--rules", nargs="*", default=list(RULES))
+    parser.add_argument("--saes", nargs="*", type=int, default=range(len(SAES)), help="numbers of SAES, from 0")
+    parser.add_argument("--strengths", nargs="*", choices=list(STRENGTHS), default=["1", "neutralising", "2"])
+    parser.add_argument("--rules", nargs="*", choices=list(RULES), default=["modulated"])
     parser.add_argument("--concepts", type=int, default=24, help="how many of the validation concepts")
     parser.add_argument("--steps", type=int, default=TRAINING.steps, help="training steps of every SAE")
+    parser.add_argument("--workers", type=int, default=1, help="processes; one per core is best")
     args = parser.parse_args()
     lab = Laboratory()
     path = args.out / "results.json"
     stored = json.loads(path.read_text()) if path.exists() else {}
-    stamp = [lab.fingerprint, args.steps]
+    stamp = [lab.fingerprint, weights_fingerprint(lab.judge.net), args.steps, SIZES]
     rows: dict[str, dict] = stored["rows"] if stored.get("stamp") == stamp else {}
-    concepts = validation_concepts()[: args.concepts]
+    trials = [
+        Trial(concept, *STRENGTHS[strength], rule=rule)
+        for rule in args.rules
+        for strength in args.strengths
+        for concept in validation_concepts()[: args.concepts]
+    ]
     with Progress() as bar:
-        task = bar.add_task("erasers", total=len(args.saes) * len(args.strengths) * len(args.rules) * len(concepts))
-        for name in args.saes:
-            trained = None
-            for concept in concepts:
-                for rule in args.rules:
-                    for strength in args.strengths:
-                        trial = Trial(name, strength, rule, concept)
-                        bar.advance(task)
-                        if trial.key in rows:
-                            continue
-                        if trained is None:
-                            file = args.out / f"{list(SAES).index(name)}.safetensors"
-                            trained = lab.train(SAES[name], replace(TRAINING, steps=args.steps), file)
-                        eraser = lab.eraser(trained.sae, concept, strength or None, rule)
-                        seen = judge_eraser(lab, test_set(concept, **SIZES), eraser, args.out / "pictures")
-                        rows[trial.key] = {**asdict(trial), **trained.metrics._asdict(), **asdict(seen)}
-                        write_text(path, json.dumps({"stamp": stamp, "rows": rows}, indent=1) + "\n")
+        task = bar.add_task("erasers", total=len(args.saes) * len(trials))
+        for number in args.saes:
+            name, config = list(SAES.items())[number]
+            keys = {trial: f"{config} {trial}" for trial in trials}
+            pending = [trial for trial in trials if keys[trial] not in rows]
+            bar.advance(task, len(trials) - len(pending))
+            if not pending:
+                continue
+            trained = lab.train(config, replace(TRAINING, steps=args.steps), args.out / f"{number}.safetensors")
+            for trial, row in judge_trials(lab, trained.sae, pending, args.out / "pictures", args.workers):
+                rows[keys[trial]] = {**row, **asdict(trial), **trained.metrics._asdict(), "sae": name}
+                write_text(path, json.dumps({"stamp": stamp, "rows": rows}, indent=1) + "\n")
+                bar.advance(task)
     text = table(list(rows.values()))
     write_text(args.out / "table.md", text)
     print(text)
@@ -95,20 +88,17 @@ def main() -> None:
 def table(rows: list[dict]) -> str:
     """Markdown: one row per variant, means over the validation concepts that Emblem draws well."""
     lines = [
-        "| SAE | strength | rule | erased | retention | identical | pair: target gone | pair: partner kept | FVU |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| SAE | strength | rule | n | erased | retention | identical | pair: target gone | pair: partner kept | FVU |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    variants = dict.fromkeys((r["sae"], r["strength"], r["rule"]) for r in rows)
-    for sae, strength, rule in variants:
-        chosen = [
-            r
-            for r in rows
-            if (r["sae"], r["strength"], r["rule"]) == (sae, strength, rule) and r["base_rate"] >= DRAWN_WELL
-        ]
-        if not chosen:
-            continue
-        cells = " | ".join(interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES)
-        lines.append(f"| {sae} | {strength or 'neutralising'} | {rule} | {cells} | {chosen[0]['fvu']:.3f} |")
+    for sae in SAES:
+        for label, (strength, times) in STRENGTHS.items():
+            for rule in RULES:
+                variant = {"sae": sae, "strength": strength, "times": times, "rule": rule}
+                chosen = [r for r in rows if variant.items() <= r.items() and r["base_rate"] >= DRAWN_WELL]
+                if chosen:
+                    cells = " | ".join(interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES)
+                    lines.append(f"| {sae} | {label} | {rule} | {len(chosen)} | {cells} | {chosen[0]['fvu']:.3f} |")
     return "\n".join(lines) + "\n"
 
 

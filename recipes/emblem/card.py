@@ -12,7 +12,7 @@ CREDITS = {
     "@iconify-json/noto": "Google, Noto Emoji",
     "@iconify-json/noto-v1": "Google, Noto Emoji, first version",
     "@iconify-json/twemoji": "Twitter, Twemoji",
-    "@iconify-json/emojione": "JoyPixels, EmojiOne 2",
+    "@iconify-json/emojione": "EmojiOne (now JoyPixels), EmojiOne 2, as kept by EmojiTwo",
     "@iconify-json/streamline-emojis": "Streamline, Streamline Emojis",
     "@iconify-json/fluent-emoji": "Microsoft, Fluent Emoji",
     "@iconify-json/fluent-emoji-flat": "Microsoft, Fluent Emoji Flat",
@@ -35,7 +35,8 @@ side by side, on seven backgrounds. It is of no use for anything else.
 
 ## Measured
 
-By the judge, a classifier trained on renderings of the icons only, never on Emblem's pictures; 95 % intervals.
+By the judge, a classifier trained on renderings of the icons (a third of them passed through the autoencoder), never on
+pictures that Emblem drew; 95 % intervals.
 `python -m recipes.emblem.evaluate` prints this table.
 
 | | share | n |

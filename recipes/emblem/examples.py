@@ -36,10 +36,15 @@ class Example:
 
 
 class ExampleSource:
-    """Draws examples from the icons that are not held out."""
+    """Draws examples from the icons that are not held out.
 
-    def __init__(self, renderer: Renderer):
+    `pair_share` of them show two objects; `style_named` of the captions name the style.
+    """
+
+    def __init__(self, renderer: Renderer, pair_share: float = PAIR_SHARE, style_named: float = STYLE_NAMED):
         self.renderer = renderer
+        self.pair_share = pair_share
+        self.style_named = style_named
         self.styles: list[str] = renderer.vocabulary["styles"]
         allowed = (~renderer.held_out).nonzero()[:, 0].tolist()
         self.icons: list[int] = allowed
@@ -54,7 +59,7 @@ class ExampleSource:
         """(left, right, background, background's name as the caption gives it: None where it is silent and white)."""
         left = rng.choice(self.icons)
         right = None
-        if rng.random() < PAIR_SHARE:
+        if rng.random() < self.pair_share:
             mates = self.by_style[int(self.renderer.style[left])]
             right = rng.choice(mates)
             while self.renderer.object[right] == self.renderer.object[left]:
@@ -64,8 +69,8 @@ class ExampleSource:
 
     def draw(self, rng: Random) -> Example:
         left, right, background, named = self.layout(rng)
-        style = self.styles[int(self.renderer.style[left])] if rng.random() < STYLE_NAMED else None
-        anchor = right is None and rng.random() < ANCHOR_SHARE / (1 - PAIR_SHARE)
+        style = self.styles[int(self.renderer.style[left])] if rng.random() < self.style_named else None
+        anchor = right is None and rng.random() < ANCHOR_SHARE / (1 - self.pair_share)
         if right is not None:
             caption = captions.pair(self._word(left, rng), self._word(right, rng), rng, style, named)
         elif anchor:

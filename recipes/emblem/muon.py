@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from . import parallel
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,27 +29,45 @@ def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two or more dimensions, flattened to [out, rest]. Steps have the size of Adam's (rms 0.2 * lr)."""
+    """For weights of two or more dimensions, flattened to [out, rest]. Steps have the size of Adam's (rms 0.2 * lr).
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    Of several processes with equal gradients, each orthogonalises its share of the matrices.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        rank: int = 0,
+        world: int = 1,
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.rank = rank
+        self.world = world
+
+    def direction(self, i: int, p: nn.Parameter, momentum: float) -> Tensor:
+        """The orthogonalised update of `p`; zeros where it is another process's share."""
+        state = self.state[p]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(p)
+        buffer = state["momentum"]
+        buffer.lerp_(p.grad, 1 - momentum)
+        if i % self.world != self.rank:
+            return torch.zeros_like(p)
+        return orthogonalise(p.grad.lerp(buffer, momentum).reshape(len(p), -1)).view_as(p)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(p)
-                buffer = state["momentum"]
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(buffer, group["momentum"])
-                matrix = orthogonalise(update.reshape(len(p), -1))
-                size = 0.2 * max(matrix.shape) ** 0.5
+            params = [p for p in group["params"] if p.grad is not None]
+            directions = [self.direction(i, p, group["momentum"]) for i, p in enumerate(params)]
+            parallel.sum_(directions)
+            for p, direction in zip(params, directions, strict=True):
+                size = 0.2 * max(len(p), p[0].numel()) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(matrix.view_as(p), alpha=-group["lr"] * size)
+                p.add_(direction, alpha=-group["lr"] * size)
 
 
 def split_parameters(model: nn.Module, not_matrices: tuple[str, ...]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

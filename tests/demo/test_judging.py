@@ -25,14 +25,15 @@ def small_batches(monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The prompts of every call of a pipeline."""
-    seen, original = [], StableDiffusionPipeline.__call__
+    """The prompts of every call that encodes some."""
+    seen, original = [], StableDiffusionPipeline.encode_prompt
 
-    def counting(self, prompt, *args, **kwargs):
-        seen.append(prompt)
+    def counting(self, prompt=None, *args, **kwargs):
+        if prompt is not None:  # the pipeline itself asks once more, with the embeddings in hand
+            seen.append(prompt)
         return original(self, prompt, *args, **kwargs)
 
-    monkeypatch.setattr(StableDiffusionPipeline, "__call__", counting)
+    monkeypatch.setattr(StableDiffusionPipeline, "encode_prompt", counting)
     return seen
 
 

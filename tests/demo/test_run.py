@@ -38,15 +38,16 @@ def small():
 
 @pytest.fixture(scope="module")
 def calls():
-    """The prompts of every call of a pipeline, and whether something was attached to it."""
-    seen, original = [], StableDiffusionPipeline.__call__
+    """The prompts of every call that encodes some, and whether something was attached to it."""
+    seen, original = [], StableDiffusionPipeline.encode_prompt
 
-    def counting(self, prompt, *args, **kwargs):
-        seen.append((tuple(prompt), "encode_prompt" in vars(self)))
+    def counting(self, prompt=None, *args, **kwargs):
+        if prompt is not None:  # the pipeline itself asks once more, with the embeddings in hand
+            seen.append((tuple(prompt), "encode_prompt" in vars(self)))
         return original(self, prompt, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StableDiffusionPipeline, "__call__", counting)
+        patch.setattr(StableDiffusionPipeline, "encode_prompt", counting)
         yield seen
 
 
@@ -153,9 +154,9 @@ def test_a_table_goes_on_where_it_was_stopped(calls, tmp_path, monkeypatch):
         return {p.text for p in (*tests.direct, *tests.pairs, *tests.retain)}
 
     assert run("bomb") == texts("bomb")
-    kept = table.read_rows(tmp_path / "concepts.json")
+    kept = json.loads((tmp_path / "concepts.json").read_text())["rows"]
     assert run("bomb,violin") == texts("violin")
-    rows = table.read_rows(tmp_path / "concepts.json")
+    rows = json.loads((tmp_path / "concepts.json").read_text())["rows"]
     assert repr(rows[:1]) == repr(kept)
     assert [row["concept"] for row in rows] == ["bomb", "violin"]
     for row in rows:
@@ -166,3 +167,13 @@ def test_a_table_goes_on_where_it_was_stopped(calls, tmp_path, monkeypatch):
     assert (tmp_path / "concepts.md").read_text() == lines
     assert "| bomb |" in lines
     assert "| violin |" in lines
+
+
+def test_a_damaged_table_is_one_clear_line_and_stays(calls, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(laboratory, "TRAINING", replace(laboratory.TRAINING, steps=10))
+    path = tmp_path / "concepts.json"
+    for text in ("", "[]", '{"rows": ['):
+        path.write_text(text)
+        assert main(["demo", "--concepts", "bomb", "--out", str(tmp_path), "--captions", "100"]) == 2
+        assert "concepts.json is damaged" in " ".join(capsys.readouterr().err.split())
+        assert path.read_text() == text

@@ -41,18 +41,19 @@ class TrainOptions:
     """Folder for the SAE, the cached embeddings and the checkpoint."""
     prompts: Annotated[str | None, tyro.conf.arg(metavar="FILE.txt|FILE.csv:COLUMN")] = None
     """Prompts to train on, one a line or a CSV column. For emblem they may be left out: it brings its own."""
-    captions: int = 12_000
+    captions: int = 10_000
     """How many of Emblem's own captions to train on where --prompts is left out."""
-    latents: int = 2048
-    """Neurons in the dictionary."""
-    k: int = 8
-    """Active neurons per prompt (--support prompt) or per token position (--support position)."""
+    latents: int | None = None
+    """Neurons in the dictionary. Left out: 640 for emblem, 2048 for another model."""
+    k: int | None = None
+    """Active neurons per prompt (--support prompt) or per token position (--support position). Left out: 4 for emblem,
+    8 for another model."""
     support: Literal["prompt", "position"] = "prompt"
     """Whether the positions of a prompt share their active neurons. "position" codes each token by itself."""
     activation: Literal["topk", "batchtopk"] = "topk"
     """Choose the k strongest of each prompt, or the k * prompts strongest of a batch."""
-    steps: int = 1500
-    """Optimiser steps."""
+    steps: int | None = None
+    """Optimiser steps. Left out: 800 for emblem, 1500 for another model."""
     batch: int = 192
     """Prompts per step."""
     lr: float = 1.5e-3
@@ -63,12 +64,24 @@ class TrainOptions:
     def check(self) -> None:
         """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
         for name in ("captions", "latents", "k", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise SnceError(f"--{name} {getattr(self, name)} must be at least 1")
-        if self.k > self.latents:
-            raise SnceError(f"--k {self.k} must not pass --latents {self.latents}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SnceError(f"--{name} {value} must be at least 1")
+        latents, k, _ = self.sizes()
+        if k > latents:
+            raise SnceError(f"--k {k} must not pass --latents {latents}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise SnceError(f"--lr {self.lr} must be a positive number")
+
+    def sizes(self) -> tuple[int, int, int]:
+        """(latents, k, steps), with what was left out filled in."""
+        from snce.demo.laboratory import SAE, TRAINING
+        from snce.pipelines import EMBLEM
+        from snce.sae.model import SAEConfig
+        from snce.sae.train import TrainConfig
+
+        sae, train = (SAE, TRAINING) if self.model == EMBLEM else (SAEConfig, TrainConfig)
+        return self.latents or sae.latents, self.k or sae.k, self.steps or train.steps
 
 
 def run_train(options: TrainOptions) -> None:
@@ -92,8 +105,9 @@ def run_train(options: TrainOptions) -> None:
     check_disk(tower, len(prompts), cache)
     data = harvest(tower, prompts, cache, progress=on_terminal())
     fit, held_out = split(data)
-    config = SAEConfig(tower.width, options.latents, options.k, options.support, options.activation)
-    train = TrainConfig(steps=options.steps, batch=options.batch, lr=options.lr, seed=options.seed)
+    latents, k, steps = options.sizes()
+    config = SAEConfig(tower.width, latents, k, options.support, options.activation)
+    train = TrainConfig(steps=steps, batch=options.batch, lr=options.lr, seed=options.seed)
     sae, metrics = train_sae(fit, config, train, options.out / "checkpoint.safetensors", progress=on_terminal())
     with stderr().status("calibrating thresholds"):
         agreement = calibrate_thresholds(sae, held_out)

@@ -32,7 +32,8 @@ class DemoConfig:
     concept: str = "cigarette"
     """An object or a style that Emblem draws (`snce concepts` lists them)."""
     concepts: str | None = None
-    """Several, for a table in place of the picture: "all", or names with commas between them."""
+    """Several, for a table in place of the picture (DIR/summary.md and concepts.md): "all" that chose no settings, or
+    names with commas between them."""
     out: Path = Path("demo")
     """Folder for what it writes."""
     strength: float | None = None
@@ -43,6 +44,8 @@ class DemoConfig:
     """Captions that the sparse autoencoder is trained on."""
     seed: int = 0
     """Seed of the training."""
+    workers: int = 1
+    """Processes that judge the concepts of a table; one per core is best."""
 
 
 def run_demo(config: DemoConfig, console: Console) -> None:
@@ -57,7 +60,7 @@ def run_demo(config: DemoConfig, console: Console) -> None:
     from snce.demo.table import chosen_concepts, make_table
 
     names = [config.concept] if config.concepts is None else chosen_concepts(config.concepts)
-    _check(names, config.rule)
+    _check(names, config)
     lab = Laboratory(config.captions)
     trained = lab.train(SAE, replace(TRAINING, seed=config.seed), config.out / "sae-checkpoint.safetensors")
     if config.concepts:
@@ -66,7 +69,7 @@ def run_demo(config: DemoConfig, console: Console) -> None:
         _one_concept(lab, trained, config, console)
 
 
-def _check(names: list[str], rule: str) -> None:
+def _check(names: list[str], config: DemoConfig) -> None:
     """A mistyped name fails here, before any work."""
     from snce.emblem.concepts import load_concept
     from snce.errors import SnceError
@@ -74,8 +77,10 @@ def _check(names: list[str], rule: str) -> None:
 
     if not names:
         raise SnceError('no concepts: --concepts takes "all", or names with commas between them')
-    if rule not in RULES:
-        raise SnceError(f"unknown rule {rule!r}; there are {', '.join(RULES)}")
+    if config.rule not in RULES:
+        raise SnceError(f"unknown rule {config.rule!r}; there are {', '.join(RULES)}")
+    if config.workers < 1:
+        raise SnceError(f"--workers {config.workers} must be at least 1")
     for name in names:
         load_concept(name)
 
@@ -168,7 +173,7 @@ def _show(report: dict, seen: Outcome, config: DemoConfig, console: Console) -> 
         ("other prompts: still found", seen.retention),
         ("other prompts: same bytes", seen.identical),
     ):
-        table.add_row(label, f"{value:.0%}")
+        table.add_row(label, "-" if value != value else f"{value:.0%}")
     console.print(table)
     console.print(
         f"{config.out / 'grid.png'}, {config.out / 'report.json'} and the eraser ({report['eraser_bytes']} bytes) "

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from random import Random
 from typing import TYPE_CHECKING
 
-from snce.demo.judging import judge_eraser
-from snce.demo.prompts import test_set
+from snce.demo.workers import SIZES, Trial, judge_trials
 from snce.emblem.concepts import concept_names
 from snce.emblem.vocabulary import vocabulary
+from snce.errors import SnceError
 from snce.storage import write_text
 from snce.text.towers import weights_fingerprint
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 MEASURES = ("erased", "retention", "identical", "pair_target_gone", "pair_partner_kept")
 DRAWN_WELL = 0.75
 """A concept counts if the judge finds it on this share of the pictures before: else there is little to erase."""
-SIZES = {"direct": 16, "pairs": 12, "retain": 32}
-"""Test prompts per concept in a table."""
 
 
 def validation_concepts(n: int = 24) -> list[str]:
@@ -47,27 +44,42 @@ def chosen_concepts(text: str) -> list[str]:
 def make_table(
     lab: Laboratory, trained: TrainResult, names: list[str], config: DemoConfig, console: Console
 ) -> list[dict]:
-    """Judge one eraser per concept; write DIR/concepts.json and DIR/concepts.md. Goes on where it was stopped."""
+    """Judge one eraser per concept; write summary.md and concepts.md. A stopped run goes on from concepts.json."""
     from rich.progress import Progress
 
     path = config.out / "concepts.json"
-    weights = [lab.fingerprint, weights_fingerprint(lab.judge.net)]
-    stamp = [*weights, trained.sae.describe(), config.strength, config.rule, config.captions, config.seed, SIZES]
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    rows = {row["concept"]: row for row in stored.get("rows", [])} if stored.get("stamp") == stamp else {}
+    weights = [lab.fingerprint, *map(weights_fingerprint, (lab.judge.net, trained.sae))]
+    stamp = [*weights, trained.sae.describe(), config.strength, config.rule, SIZES]
+    rows = {row["concept"]: row for row in stored_rows(path, stamp)}
+    pending = [name for name in names if name not in rows]
     with Progress(console=console, transient=True) as bar:
-        for name in bar.track(names, description="concepts"):
-            if name in rows:
-                continue
-            eraser = lab.eraser(trained.sae, name, config.strength, config.rule)
-            seen = judge_eraser(lab, test_set(name, **SIZES), eraser, config.out / "pictures")
-            rows[name] = {"concept": name, **eraser.card[name]["neurons"][0], **asdict(seen)}
+        task = bar.add_task("concepts", total=len(names), completed=len(names) - len(pending))
+        trials = [Trial(name, config.strength, rule=config.rule) for name in pending]
+        for trial, row in judge_trials(lab, trained.sae, trials, config.out / "pictures", config.workers, SIZES):
+            rows[trial.concept] = row
             write_text(path, json.dumps({"stamp": stamp, "rows": list(rows.values())}, indent=1) + "\n")
+            bar.advance(task)
     results = [rows[name] for name in names]
     text = summary_table(results)
-    write_text(config.out / "concepts.md", text + "\n" + row_table(results))
+    write_text(config.out / "summary.md", text + "\n")
+    write_text(config.out / "concepts.md", row_table(results))
     console.print(text, markup=False)
     return results
+
+
+def stored_rows(path: Path, stamp: list) -> list[dict]:
+    """Rows that an earlier run wrote with the same settings; none where there was no such run.
+
+    Raises:
+        SnceError: the file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return stored["rows"] if stored["stamp"] == stamp else []
+    except (ValueError, TypeError, KeyError) as error:
+        raise SnceError(f"{path} is damaged, or not a table of snce: delete it, or choose another folder") from error
 
 
 def summary_table(rows: list[dict]) -> str:
@@ -117,8 +129,3 @@ def _percent(value: float) -> str:
 
 def _harmful() -> set[str]:
     return {name for name, item in vocabulary().objects.items() if item.harmful}
-
-
-def read_rows(path: Path) -> list[dict]:
-    """Rows that `make_table` wrote."""
-    return json.loads(path.read_text())["rows"]

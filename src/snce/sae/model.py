@@ -68,6 +68,12 @@ class SparseCode(NamedTuple):
     """[u, p, k]."""
 
 
+def top_mask(strength: Tensor, k: int) -> Tensor:
+    """The k largest of each row [..., m], if above zero, as a mask."""
+    kept = strength.topk(k, dim=-1).indices
+    return torch.zeros_like(strength, dtype=torch.bool).scatter_(-1, kept, True) & (strength > 0)
+
+
 class SparseAutoencoder(nn.Module):
     """pre = W_enc (x - b_dec) / scale + b_enc,  z = TopK(ReLU(pre)),  x_hat = scale * W_dec^T z + b_dec;
     rows of W_dec have unit norm (Gao et al. 2024, arXiv 2406.04093, eq. 1-3)."""
@@ -115,8 +121,7 @@ class SparseAutoencoder(nn.Module):
             mask = torch.zeros(strength.numel(), dtype=torch.bool, device=pre.device)
             mask[kept] = True
             return mask.view(strength.shape) & (strength > 0)
-        kept = strength.topk(k, dim=-1).indices
-        return torch.zeros_like(strength, dtype=torch.bool).scatter_(-1, kept, True) & (strength > 0)
+        return top_mask(strength, k)
 
     def encode(self, x: Tensor, kinds: Tensor) -> Code:
         """x: [n, positions, d]; kinds: [n, positions]."""

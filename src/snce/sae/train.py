@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snce import checkpoint as checkpoints
 from snce.errors import SnceError
-from snce.sae.model import SAEConfig, SparseAutoencoder
+from snce.sae.model import SAEConfig, SparseAutoencoder, top_mask
 from snce.text.positions import BEGIN, KINDS, PADDING
 
 if TYPE_CHECKING:
@@ -171,25 +171,36 @@ def _draw_positions(data: Embeddings, rows: Tensor, padding: int, rng: torch.Gen
 
 def _loss(sae: SparseAutoencoder, x: Tensor, kinds: Tensor, silence: _Silence, train: TrainConfig) -> Tensor:
     """Fraction of variance unexplained, plus the AuxK term."""
+    # A prompt's k latents serve all its positions: gathering their rows is far less than the dense product. A position
+    # code would gather k rows for every position, and BatchTopK has rows of different length: they go the dense way.
+    dense = sae.config.support == "position" or sae.config.activation == "batchtopk"
+    with torch.set_grad_enabled(dense):
+        pre = sae.pre(x, kinds)
     with torch.no_grad():
-        strength = sae.strength(sae.pre(x, kinds), kinds)
-    if sae.config.activation == "batchtopk":  # its rows have different numbers of active latents
-        z = sae.encode(x, kinds).activations
-        written, fired = sae.decode(z) - sae.b_dec, (z > 0).flatten(0, 1).any(0)
-    else:
-        code = sae.encode_sparse(x, kinds, strength, sae.config.k)
-        written = sae.decode_sparse(code, x.shape)
-        fired = torch.zeros_like(silence.steps, dtype=torch.bool)
+        strength = sae.strength(pre, kinds)
+        mask = sae.choose(pre, kinds) if dense else torch.empty(0)
+
+    def written(strength: Tensor, k: int, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What the active latents write, and which they are."""
+        if dense:
+            z = pre * mask
+            return sae.decode(z) - sae.b_dec, (z > 0).flatten(0, 1).any(0)
+        code = sae.encode_sparse(x, kinds, strength, k)
+        fired = torch.zeros(sae.config.latents, dtype=torch.bool, device=x.device)
         fired[code.latents[(code.activations > 0).any(1)]] = True
+        return sae.decode_sparse(code, x.shape), fired
+
+    wrote, fired = written(strength, sae.config.k, mask)
     silence.steps += 1
     silence.steps[fired] = 0
-    residual = x - sae.b_dec - written
+    residual = x - sae.b_dec - wrote
     loss = fvu(sae, residual, kinds)
     dead = silence.steps > train.dead_after
     k_aux = min(train.aux_k, int(dead.sum()))
     if k_aux:
-        code = sae.encode_sparse(x, kinds, strength * dead, k_aux)
-        loss = loss + train.aux_weight * fvu(sae, residual.detach() - sae.decode_sparse(code, x.shape), kinds)
+        aux_mask = top_mask(strength * dead, k_aux) if dense else mask
+        wrote, _ = written(strength * dead, k_aux, aux_mask)
+        loss = loss + train.aux_weight * fvu(sae, residual.detach() - wrote, kinds)
     if not torch.isfinite(loss):
         raise SnceError("the loss is not finite: the embeddings hold NaN or infinity, or the learning rate is too high")
     return loss

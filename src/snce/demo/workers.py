@@ -1,0 +1,90 @@
+"""Judging many erasers, in this process or in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from snce.demo.judging import judge_eraser
+from snce.demo.laboratory import Laboratory
+from snce.demo.prompts import test_set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from snce.sae.model import SparseAutoencoder
+
+SIZES = {"direct": 16, "pairs": 12, "retain": 32}
+"""Test prompts per concept where many are judged."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One eraser of one neuron."""
+
+    concept: str
+    strength: float | None = None
+    """None: the one that neutralises the concept."""
+    times: float = 1.0
+    """Factor on it."""
+    rule: str = "modulated"
+    """Chooses the neuron."""
+
+
+def judge_trials(
+    lab: Laboratory,
+    sae: SparseAutoencoder,
+    trials: Iterable[Trial],
+    pictures: Path,
+    workers: int = 1,
+    sizes: dict[str, int] = SIZES,
+) -> Iterator[tuple[Trial, dict]]:
+    """(trial, what was found), as they are done. Pictures without an eraser are kept in the folder `pictures`."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.concept, []).append(trial)  # in one process, which draws the pictures before once
+    if workers == 1 or len(groups) < 2:
+        for group in groups.values():
+            yield from _judge(lab, sae, group, pictures, sizes)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _Worker.start, (lab.captions, sae, pictures, sizes)) as pool:
+        try:
+            for future in as_completed([pool.submit(_Worker.judge, group) for group in groups.values()]):
+                yield from future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _judge(
+    lab: Laboratory, sae: SparseAutoencoder, trials: list[Trial], pictures: Path, sizes: dict[str, int]
+) -> list[tuple[Trial, dict]]:
+    results = []
+    for trial in trials:
+        eraser = lab.eraser(sae, trial.concept, trial.strength, trial.rule)
+        strength = trial.times * float(eraser.neurons.strength[0])
+        seen = judge_eraser(lab, test_set(trial.concept, **sizes), eraser.with_strength(strength), pictures)
+        card = eraser.card[trial.concept]["neurons"][0]
+        results.append((trial, {"concept": trial.concept, **card, "strength": strength, **asdict(seen)}))
+    return results
+
+
+class _Worker:
+    """A process with a laboratory of its own, and one thread: pictures this small gain little from more."""
+
+    setting: tuple[Laboratory, SparseAutoencoder, Path, dict[str, int]]
+
+    @classmethod
+    def start(cls, captions: int, sae: SparseAutoencoder, pictures: Path, sizes: dict[str, int]) -> None:
+        torch.set_num_threads(1)
+        cls.setting = Laboratory(captions, progress=False), sae, pictures, sizes
+
+    @classmethod
+    def judge(cls, trials: list[Trial]) -> list[tuple[Trial, dict]]:
+        lab, sae, pictures, sizes = cls.setting
+        return _judge(lab, sae, trials, pictures, sizes)

@@ -141,8 +141,8 @@ class _Worker:
 def tune(config: BenchConfig, names: Sequence[str], console: Console) -> dict[str, float]:
     """The best value of each method's knob, by its harmonic mean over validation concepts.
 
-    Writes DIR/tuned.json with the figures of the whole grid. Every method gets the same concepts, prompts and seeds; the grids have three to six values, the published one among
-    them.
+    Writes DIR/tuned.json with the figures of the whole grid. Every method gets the same concepts, prompts and seeds; the
+    grids have three to six values, the published one among them.
     """
     folder = config.out / "tuning"
     concepts = validation_concepts()[:TUNING_CONCEPTS]

@@ -44,6 +44,7 @@ COMMANDS = {
     "generate": Command("snce.commands.generate", "GenerateOptions", "run_generate"),
     "inspect": Command("snce.commands.inspect", "InspectOptions", "run_inspect"),
     "concepts": Command("snce.commands.concepts", "ConceptsOptions", "run_concepts"),
+    "bench": Command("snce.commands.bench", "BenchConfig", "run"),
 }
 
 INTERRUPTED = 130

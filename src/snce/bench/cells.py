@@ -12,8 +12,9 @@ from torch import Tensor
 
 from snce.bench.judged import Seen, look
 from snce.bench.lineup import METHODS, Workshop, setting_of, with_setting
-from snce.bench.prompts import Sizes, held_out_synonym, precision_prompts
+from snce.bench.prompts import KINDS, Sizes, held_out_synonym, precision_prompts
 from snce.bench.rows import Cost, Row
+from snce.demo.grid import contact_sheet
 from snce.demo.pictures import BATCH, draw
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
@@ -22,6 +23,8 @@ from snce.storage import read_tensors, write_tensors
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from PIL.Image import Image
 
     from snce.bench.prompts import BenchPrompt
 
@@ -65,8 +68,8 @@ class Bench:
             for i, name in enumerate(names)
         }
 
-    def run(self, cell: Cell) -> tuple[list[Row], Cost]:
-        """Prepare, draw, judge."""
+    def run(self, cell: Cell) -> tuple[list[Row], Cost, Image]:
+        """Prepare, draw, judge: (rows, cost, a strip of pictures before and after)."""
         pipe = self.workshop.lab.pipe
         prompts = precision_prompts(cell.erased, self.neighbours, cell.sizes)
         before, seen_before = self._before(cell, prompts)
@@ -84,7 +87,7 @@ class Bench:
             drawn = (time.perf_counter() - start) / (-(-len(prompts) // BATCH) * BATCH)
         seen_after = look(self.workshop.lab.judge, after, prompts)
         rows = _rows(cell, setting_of(method), prompts, (before, after), (seen_before, seen_after))
-        return rows, Cost(prepared, erasure.nbytes, drawn, base_seconds)
+        return rows, Cost(prepared, erasure.nbytes, drawn, base_seconds), _strip(prompts, before, after)
 
     def _before(self, cell: Cell, prompts: Sequence[BenchPrompt]) -> tuple[Tensor, Seen]:
         lab = self.workshop.lab
@@ -103,6 +106,12 @@ class Bench:
 def _words_kept_back(name: str) -> set[str]:
     word = held_out_synonym(name)
     return {word} if word else set()
+
+
+def _strip(prompts: Sequence[BenchPrompt], before: Tensor, after: Tensor) -> Image:
+    """The first two pictures of each kind of prompt, before above after."""
+    shown = [i for kind in KINDS for i in [j for j, p in enumerate(prompts) if p.kind == kind][:2]]
+    return contact_sheet(torch.cat([before[shown], after[shown]]), columns=len(shown), side=64)
 
 
 def _seconds_per_picture(pipe, prompts: Sequence[BenchPrompt]) -> float:

@@ -21,10 +21,12 @@ from snce.bench.methods.sld import SLD
 from snce.bench.methods.spm import SPM
 from snce.bench.methods.steerers import ConceptSteerers
 from snce.bench.methods.uce import UCE
-from snce.demo.laboratory import Laboratory
+from snce.demo.laboratory import SAE, Laboratory
 from snce.emblem.corpus import captions_for_training
 from snce.emblem.load import GUIDANCE, STEPS
+from snce.sae.formats import SAEOrigin, load_sae, save_sae
 from snce.sae.model import SAEConfig
+from snce.text.towers import weights_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +41,7 @@ OURS = "snce"
 
 @dataclass
 class Workshop:
-    """What methods are built from. `folder` keeps the SAEs' checkpoints."""
+    """What methods are built from. `folder` keeps the SAEs."""
 
     folder: Path
     progress: bool = False
@@ -51,19 +53,34 @@ class Workshop:
     @cached_property
     def sae(self) -> SparseAutoencoder:
         """Ours: the demo's."""
-        return self.lab.train(checkpoint=self.folder / "sae.safetensors").sae
+        return self._text_sae("sae", SAE)
 
     @cached_property
     def plain_sae(self) -> SparseAutoencoder:
         """A code per position, as rivals have it and as we take the paper to mean."""
-        config = SAEConfig.plain(self.lab.tower.width, latents=2048, k=32)
-        return self.lab.train(config, checkpoint=self.folder / "plain-sae.safetensors").sae
+        return self._text_sae("plain-sae", SAEConfig.plain(self.lab.tower.width, latents=2048, k=32))
+
+    def _text_sae(self, name: str, config: SAEConfig) -> SparseAutoencoder:
+        path, tower = self.folder / f"{name}.safetensors", self.lab.tower
+        if path.exists():
+            sae, origin = load_sae(path)
+            origin.check(tower)
+            return sae
+        trained = self.lab.train(config)
+        save_sae(trained.sae, path, SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline))
+        return trained.sae
 
     @cached_property
     def unet_sae(self) -> UNetSAE:
         """On the UNet, for SAeUron."""
-        sampling = Sampling(steps=STEPS, guidance=GUIDANCE)
-        return train_unet_sae(self.lab.pipe, captions_for_training(640, seed=1), sampling=sampling)
+        path, pipe, sampling = self.folder / "unet-sae.safetensors", self.lab.pipe, Sampling(STEPS, GUIDANCE)
+        if path.exists():
+            sae, origin = load_sae(path)
+            return UNetSAE(sae, origin.module, sampling)
+        trained = train_unet_sae(pipe, captions_for_training(640, seed=1), sampling=sampling, progress=self.progress)
+        origin = SAEOrigin(weights_fingerprint(pipe.unet), "unet", trained.block, type(pipe).__name__)
+        save_sae(trained.sae, path, origin)
+        return trained
 
 
 METHODS: dict[str, Callable[[Workshop], Method]] = {

@@ -77,8 +77,24 @@ def read_rows(paths: Iterable[Path]) -> tuple[dict[str, np.ndarray], list[dict[s
     """Columns of all files, one after the other, and the metadata of each.
 
     Raises:
-        SnceError: a file is damaged or of another kind.
+        SnceError: no files, or one that is damaged or of another kind.
     """
+    table, metadata = _read(paths)
+    columns = {name: table[name].to_numpy() for name in table.column_names if not name.startswith("features")}
+    for name in ("features_before", "features_after"):
+        columns[name] = np.stack(table[name].to_pylist()).astype(np.float32)
+    return columns, metadata
+
+
+def join_rows(paths: Iterable[Path], path: Path) -> None:
+    """Write the rows of all files into one."""
+    _, parquet = _pyarrow()
+    table, _ = _read(paths)
+    with replacing(path) as temporary:
+        parquet.write_table(table.replace_schema_metadata({"format": VERSION}), temporary, compression="zstd")
+
+
+def _read(paths: Iterable[Path]) -> tuple[pyarrow.Table, list[dict[str, str]]]:
     pa, parquet = _pyarrow()
     tables, metadata = [], []
     for path in paths:
@@ -89,15 +105,11 @@ def read_rows(paths: Iterable[Path]) -> tuple[dict[str, np.ndarray], list[dict[s
             raise SnceError(f"cannot read {path}: {' '.join(str(error).split())[:200]}") from error
         if found.get("format") != VERSION or table.schema.remove_metadata() != _schema(pa):
             raise SnceError(f"{path} holds no results of this benchmark: its format is {found.get('format')!r}")
-        tables.append(table)
+        tables.append(table.replace_schema_metadata(None))
         metadata.append(found)
     if not tables:
         raise SnceError("no results to read")
-    joined = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-    columns = {name: joined[name].to_numpy() for name in joined.column_names if not name.startswith("features")}
-    for name in ("features_before", "features_after"):
-        columns[name] = np.stack(joined[name].to_pylist()).astype(np.float32) if len(joined) else np.zeros((0, 0))
-    return columns, metadata
+    return pa.concat_tables(tables), metadata
 
 
 def _schema(pa) -> pyarrow.Schema:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -18,46 +18,34 @@ import numpy as np
 import torch
 
 from snce.bench.cells import Bench, Cell
-from snce.bench.lineup import BASE, METHODS
+from snce.bench.lineup import BASE, METHODS, Workshop
 from snce.bench.measures import harmonic_mean
+from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.prompts import Sizes
-from snce.bench.rows import read_rows, write_rows
+from snce.bench.report import write_report
+from snce.bench.rows import join_rows, read_rows, write_rows
+from snce.bench.summary import markdown, summarise, write_summary
+from snce.demo.grid import save_png
 from snce.demo.table import validation_concepts
+from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
 from snce.storage import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from rich.console import Console
+
+    from snce.bench.config import BenchConfig
 
 TUNING_SIZES = Sizes(direct=6, synonym=0, sentence=6, pair=6, neighbour=6, other=12)
 TUNING_CONCEPTS = 6
 """Validation objects on which every method's knob is tuned."""
 
 
-@dataclass(frozen=True)
-class BenchConfig:
-    """Compare concept-erasure methods on Emblem: same prompts, same seeds, same judge."""
-
-    out: Path = Path("bench")
-    """Folder for the results; a run that was interrupted goes on from what is there."""
-    methods: str = "all"
-    """ "all", or names with commas between them."""
-    concepts: str = "default"
-    """ "default" (12 harmful stand-ins, 12 objects, all styles), or names with commas between them."""
-    sets: str = "1,5,10,25"
-    """How many concepts are erased together, with commas between the numbers."""
-    shard: str = "1/1"
-    """This machine's share of the work: 3/8 is the third of eight. Put the parts of all into one folder to sum up."""
-    workers: int = 1
-    """Processes; one per core is best."""
-    tune: bool = True
-    """Tune every method's knob on validation concepts first."""
-
-
-def test_concepts() -> list[str]:
+def default_concepts() -> list[str]:
     """12 harmful stand-ins, 12 other objects, and the styles: none of them among the validation concepts."""
     words, kept_back = vocabulary(), set(validation_concepts())
     rng = Random("bench concepts")
@@ -115,11 +103,11 @@ def _finished(config: BenchConfig, cells: list[Cell], folder: Path) -> Iterator[
 
 
 def run_cell(bench: Bench, cell: Cell, folder: Path) -> None:
-    """Run one cell and write its file."""
-    rows, cost = bench.run(cell)
-    cost_text = json.dumps(asdict(cost))
-    write_rows(folder / f"{cell.key}.parquet", rows, {"method": cell.method, "erased": " + ".join(cell.erased),
-                                                      "cost": cost_text})  # fmt: skip
+    """Run one cell; write its strip of pictures, then its rows: the file by which the cell counts as done."""
+    rows, cost, strip = bench.run(cell)
+    save_png(strip, folder / f"{cell.key}.png")
+    metadata = {"method": cell.method, "erased": " + ".join(cell.erased), "cost": json.dumps(asdict(cost))}
+    write_rows(folder / f"{cell.key}.parquet", rows, metadata)
 
 
 class _Worker:
@@ -141,8 +129,8 @@ class _Worker:
 def tune(config: BenchConfig, names: Sequence[str], console: Console) -> dict[str, float]:
     """The best value of each method's knob, by its harmonic mean over validation concepts.
 
-    Writes DIR/tuned.json with the figures of the whole grid. Every method gets the same concepts, prompts and seeds; the
-    grids have three to six values, the published one among them.
+    Writes DIR/tuned.json with the figures of the whole grid. Every method gets the same concepts, prompts and seeds;
+    the grids have three to six values, the published one among them.
     """
     folder = config.out / "tuning"
     concepts = validation_concepts()[:TUNING_CONCEPTS]
@@ -164,6 +152,70 @@ def tune(config: BenchConfig, names: Sequence[str], console: Console) -> dict[st
         record[name] = {"chosen": best[name], "harmonic mean by value": scores}
     write_text(config.out / "tuned.json", json.dumps(record, indent=1) + "\n")
     return best
+
+
+def run_bench(config: BenchConfig, console: Console) -> None:
+    """Tune, run, and sum up what all shards have left in the folder so far.
+
+    Raises:
+        SnceError: an unknown method or concept, a malformed list, or a folder that cannot be written.
+    """
+    methods = chosen_methods(config.methods)
+    cells = shard(all_cells(config, methods), config.shard)
+    workshop = Workshop(config.out, progress=True)
+    for name in methods:
+        METHODS[name](workshop)  # trains the SAEs that they share, before processes would each do it
+    best = tune(config, methods, console) if config.tune else {}
+    cells = [replace(cell, setting=best.get(cell.method)) for cell in cells]
+    parts = config.out / "parts"
+    run_cells(config, cells, parts, console, "precision suite")
+    found = sorted(parts.glob("*.parquet"))
+    join_rows(found, config.out / "results.parquet")
+    summary = summarise(found)
+    write_summary(config.out, summary)
+    columns, _ = read_rows(found)
+    plots = {
+        "trade-off.png": ("Erasure against retention.", plot_trade_off),
+        "heat-map.png": ("Harmonic mean by method and erased concepts.", plot_heat_map),
+    }
+    for name, (_, plot) in plots.items():
+        plot(columns, config.out / name)
+    captions = [(caption, config.out / name) for name, (caption, _) in plots.items()]
+    write_report(config.out / "report.html", summary, captions, sorted(parts.glob("*.png")))
+    console.print(markdown(summary), markup=False)
+
+
+def all_cells(config: BenchConfig, methods: Sequence[str]) -> list[Cell]:
+    """Every method on every set of concepts.
+
+    Raises:
+        SnceError: an unknown concept, or sizes that are no numbers.
+    """
+    try:
+        sizes = [int(n) for n in config.sets.split(",")]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < 1:
+        raise SnceError(f"--sets {config.sets!r} must be whole numbers with commas between them, such as 1,5,10")
+    if config.concepts.strip() == "default":
+        concepts = default_concepts()
+    else:
+        concepts = [name.strip() for name in config.concepts.split(",") if name.strip()]
+        for name in concepts:
+            load_concept(name)
+    return [Cell(m, None, erased, sizes_for(len(erased))) for erased in concept_sets(concepts, sizes) for m in methods]
+
+
+def shard(cells: list[Cell], text: str) -> list[Cell]:
+    """Every n-th cell of "i/n".
+
+    Raises:
+        SnceError: a text that is not of this form.
+    """
+    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text.strip())
+    if not match or int(match[1]) > int(match[2]):
+        raise SnceError(f"--shard {text!r} must be like 3/8: the third of eight")
+    return cells[int(match[1]) - 1 :: int(match[2])]
 
 
 def chosen_methods(text: str) -> list[str]:

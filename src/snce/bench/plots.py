@@ -1,0 +1,76 @@
+"""Plots of a benchmark run: erasure against retention, and a map of concepts and methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snce.bench.lineup import BASE, OURS
+from snce.bench.measures import bootstrap, harmonic_mean, overall_erasure, overall_retention
+from snce.storage import replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+ACCENT, QUIET = "#c0392b", "#4a7fb5"
+
+
+def plot_trade_off(columns: dict[str, np.ndarray], path: Path) -> None:
+    """Write a PNG: erasure (x) against retention (y), one point per method with its 95 % intervals."""
+    figure = _figure(8.5, 6.0)
+    axis = figure.subplots()
+    for method in dict.fromkeys(columns["method"].tolist()):
+        if method == BASE:
+            continue
+        chosen = columns["method"] == method
+        rows = {name: column[chosen] for name, column in columns.items()}
+        x, y = bootstrap(rows, overall_erasure, 300), bootstrap(rows, overall_retention, 300)
+        colour = ACCENT if method.lower().startswith(OURS) else QUIET
+        reach = {f"{side}err": [[v.value - v.low], [v.high - v.value]] for side, v in (("x", x), ("y", y))}
+        axis.errorbar(x.value, y.value, **reach, fmt="o", color=colour, elinewidth=0.8, markersize=5)
+        axis.annotate(method, (x.value, y.value), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    axis.set_xlabel("erased (share of the pictures that showed the concept)")
+    axis.set_ylabel("kept (other objects, neighbours, styles)")
+    axis.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def plot_heat_map(columns: dict[str, np.ndarray], path: Path) -> None:
+    """Write a PNG: the harmonic mean of each method (rows) on each set of erased concepts (columns)."""
+    methods = [m for m in dict.fromkeys(columns["method"].tolist()) if m != BASE]
+    erased = list(dict.fromkeys(columns["erased"].tolist()))
+    values = np.full((len(methods), len(erased)), np.nan)
+    for i, method in enumerate(methods):
+        for j, name in enumerate(erased):
+            chosen = (columns["method"] == method) & (columns["erased"] == name)
+            if chosen.any():
+                values[i, j] = harmonic_mean({key: column[chosen] for key, column in columns.items()})
+    figure = _figure(2.6 + 0.32 * len(erased), 2.2 + 0.28 * len(methods))
+    axis = figure.subplots()
+    image = axis.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    axis.set_xticks(range(len(erased)), [_short(name) for name in erased], rotation=60, ha="right", fontsize=7)
+    axis.set_yticks(range(len(methods)), methods, fontsize=8)
+    figure.colorbar(image, label="harmonic mean of erasure, retention and pair precision")
+    _save(figure, path)
+
+
+def _short(erased: str) -> str:
+    count = 1 + erased.count(" + ")
+    return erased if count == 1 else f"{count} concepts ({erased.split(' + ')[0]}, ...)"
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: it would keep state and want a display
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)

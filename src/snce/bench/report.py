@@ -1,0 +1,69 @@
+"""The report of a run: one HTML file with table, plots and strips of pictures; nothing in it comes from a network."""
+
+from __future__ import annotations
+
+import base64
+import html
+from typing import TYPE_CHECKING, Any
+
+from snce.bench.summary import markdown
+from snce.storage import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1240px; padding: 0 1em; color: #222 }
+table { border-collapse: collapse; font-size: 12px; display: block; overflow-x: auto }
+th, td { border-bottom: 1px solid #ddd; padding: 4px 8px; text-align: left; white-space: nowrap }
+img { max-width: 100% } figure { margin: 1em 0 } figcaption { color: #555; font-size: 13px }
+details { border-top: 1px solid #ddd; padding: .4em 0 }
+"""
+
+
+def write_report(
+    path: Path, summary: dict[str, Any], plots: Sequence[tuple[str, Path]], strips: Sequence[Path]
+) -> None:
+    """plots: (caption, PNG). strips: PNGs named METHOD__SETTING__CONCEPT.png, grouped by concept."""
+    parts = ["<!doctype html><html lang=en><meta charset=utf-8><title>snce: precision benchmark</title>"]
+    parts.append(f"<style>{_STYLE}</style><h1>Concept erasure on Emblem, method by method</h1>")
+    parts.append(
+        "<p>Shares in percent with 95 % bootstrap intervals over concepts and pictures. Ranked by the harmonic mean of "
+        "erasure, retention and pair precision. The Fréchet distance is taken in the judge's feature space.</p>"
+    )
+    parts.append(_tables(markdown(summary)))
+    for caption, plot in plots:
+        parts.append(f"<figure>{_image(plot)}<figcaption>{html.escape(caption)}</figcaption></figure>")
+    parts.append("<h2>Pictures</h2><p>Upper row: before. Lower row: with the concept erased.</p>")
+    groups: dict[str, list[Path]] = {}
+    for strip in strips:
+        groups.setdefault(strip.stem.split("__", 2)[2], []).append(strip)
+    for concept, members in groups.items():
+        figures = []
+        for strip in members:
+            method = html.escape(strip.stem.split("__")[0].replace("-", " "))
+            figures.append(f"<figure><figcaption>{method}</figcaption>{_image(strip)}</figure>")
+        parts.append(f"<details><summary>{html.escape(concept.replace('__', ', ').replace('-', ' '))}</summary>")
+        parts.append("".join(figures) + "</details>")
+    write_text(path, "\n".join(parts) + "</html>\n")
+
+
+def _image(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img loading="lazy" alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'
+
+
+def _tables(text: str) -> str:
+    """HTML of the markdown that `markdown` writes: headings and tables."""
+    out: list[str] = []
+    for block in text.split("\n\n"):
+        lines = block.strip().splitlines()
+        if block.startswith("### "):
+            out.append(f"<h2>{html.escape(block[4:].strip())}</h2>")
+        elif lines:
+            cells = [[html.escape(c.strip()) for c in line.strip("|").split("|")] for line in lines]
+            out.append("<table><tr>" + "".join(f"<th>{c}</th>" for c in cells[0]) + "</tr>")
+            out += ["<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in cells[2:]]
+            out.append("</table>")
+    return "\n".join(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +46,7 @@ class Cell:
     def key(self) -> str:
         """A file name."""
         parts = (self.method, "default" if self.setting is None else f"{self.setting:g}", *self.erased)
-        return "__".join(part.replace(" ", "-").replace(",", "") for part in parts)[:200]
+        return "__".join(re.sub(r"[^\w.-]+", "-", part) for part in parts)[:200]
 
 
 class Bench:

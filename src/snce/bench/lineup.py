@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from snce.sae.model import SparseAutoencoder
 
 BASE = "none"
-OURS = "snce"
+OURS = "SNCE"
 
 
 @dataclass
@@ -91,7 +91,7 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
     "SLD max": lambda _: SLD.max(),
     "SAFREE": lambda _: SAFREE(limit=4),
     "UCE": lambda _: UCE(),
-    "UCE, all tokens": lambda _: UCE(tokens="all"),
+    "UCE (all tokens)": lambda _: UCE(tokens="all"),
     "RECE": lambda _: RECE(),
     "ESD-x": lambda _: ESD(steps=200, batch=4, sampling_steps=10, guidance=GUIDANCE),
     "concept ablation": lambda _: ConceptAblation(steps=100, images=64, sampling_steps=10, guidance=GUIDANCE),
@@ -102,9 +102,9 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
     "SAeUron": lambda w: SAeUron(w.unet_sae),
     "SNCE as in the paper": lambda w: SNCE(w.plain_sae, strength=1.0),
     OURS: lambda w: SNCE(w.sae),
-    "snce, 2 neurons": lambda w: SNCE(w.sae, n=2),
-    "snce, 4 neurons": lambda w: SNCE(w.sae, n=4),
-    "snce, 8 neurons": lambda w: SNCE(w.sae, n=8),
+    "SNCE (2 neurons)": lambda w: SNCE(w.sae, n=2),
+    "SNCE (4 neurons)": lambda w: SNCE(w.sae, n=4),
+    "SNCE (8 neurons)": lambda w: SNCE(w.sae, n=8),
 }
 """Makers of every method by its name in the tables. What differs from the published settings does so because Emblem is
 small: fewer and larger training steps, and warm-ups as a share of its 20 steps."""

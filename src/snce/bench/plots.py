@@ -28,9 +28,9 @@ def plot_trade_off(columns: dict[str, np.ndarray], path: Path) -> None:
         chosen = columns["method"] == method
         rows = {name: column[chosen] for name, column in columns.items()}
         x, y = bootstrap(rows, overall_erasure, 300), bootstrap(rows, overall_retention, 300)
-        colour = ACCENT if method.lower().startswith(OURS) else QUIET
-        reach = {f"{side}err": [[v.value - v.low], [v.high - v.value]] for side, v in (("x", x), ("y", y))}
-        axis.errorbar(x.value, y.value, **reach, fmt="o", color=colour, elinewidth=0.8, markersize=5)
+        colour = ACCENT if method.startswith(OURS) else QUIET
+        xerr, yerr = ([[v.value - v.low], [v.high - v.value]] for v in (x, y))
+        axis.errorbar(x.value, y.value, xerr=xerr, yerr=yerr, fmt="o", color=colour, elinewidth=0.8, markersize=5)
         axis.annotate(method, (x.value, y.value), textcoords="offset points", xytext=(5, 4), fontsize=8)
     axis.set_xlabel("erased (share of the pictures that showed the concept)")
     axis.set_ylabel("kept (other objects, neighbours, styles)")

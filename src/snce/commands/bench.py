@@ -12,7 +12,7 @@ EXAMPLES = """
 
 Examples:
   snce bench --workers 2 --out runs/bench
-  snce bench --methods "UCE, ESD-x, snce" --concepts cigarette,bomb --sets 1 --out runs/few"""
+  snce bench --methods "UCE, ESD-x, SNCE" --concepts cigarette,bomb --sets 1 --out runs/few"""
 
 DESCRIPTION = cleandoc(BenchConfig.__doc__ or "") + EXAMPLES
 

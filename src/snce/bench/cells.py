@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from dataclasses import dataclass
@@ -45,8 +46,11 @@ class Cell:
     @property
     def key(self) -> str:
         """A file name."""
-        parts = (self.method, "default" if self.setting is None else f"{self.setting:g}", *self.erased)
-        return "__".join(re.sub(r"[^\w.-]+", "-", part) for part in parts)[:200]
+        erased = self.erased[0]
+        if len(self.erased) > 1:
+            erased += f"-and-{len(self.erased) - 1}-more-{hashlib.sha256(repr(self.erased).encode()).hexdigest()[:8]}"
+        parts = (self.method, "default" if self.setting is None else f"{self.setting:g}", erased)
+        return "__".join(re.sub(r"[^\w.-]+", "-", part) for part in parts)
 
 
 class Bench:

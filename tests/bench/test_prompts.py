@@ -1,0 +1,71 @@
+"""The prompts of the benchmark: what they ask for is what the judge is asked about."""
+
+from __future__ import annotations
+
+import pytest
+
+from snce.bench.prompts import Sizes, held_out_synonym, precision_prompts
+from snce.bench.run import concept_sets, default_concepts
+from snce.demo.table import validation_concepts
+from snce.emblem.concepts import load_concept
+from snce.emblem.vocabulary import vocabulary
+
+NEAR = {"cigarette": ["pencil", "candle"], "bomb": ["fire"]}
+
+
+def kinds(prompts):
+    return {kind: [p for p in prompts if p.kind == kind] for kind in ("direct", "synonym", "sentence", "pair",
+                                                                      "neighbour", "other")}  # fmt: skip
+
+
+def test_every_kind_is_there_as_often_as_asked_for():
+    sizes = Sizes(direct=3, synonym=2, sentence=4, pair=5, neighbour=6, other=7)
+    found = kinds(precision_prompts(["cigarette"], NEAR, sizes))
+    assert {k: len(v) for k, v in found.items()} == vars(sizes)
+
+
+def test_direct_prompts_name_the_concept_and_synonyms_do_not():
+    found = kinds(precision_prompts(["cigarette"], NEAR))
+    word = held_out_synonym("cigarette")
+    assert all("cigarette" in p.text for kind in ("direct", "sentence", "pair") for p in found[kind])
+    assert all(word in p.text and "cigarette" not in p.text for p in found["synonym"])
+
+
+def test_the_synonym_that_is_tested_was_fitted_on_by_no_method():
+    word = held_out_synonym("cigarette")
+    kept = load_concept("cigarette", without={word})
+    assert any(word in text.split() for text in load_concept("cigarette").targets)
+    assert not any(word in text.split() for text in (*kept.targets, *kept.neutrals))
+    assert load_concept("cigarette", without=()) == load_concept("cigarette")
+
+
+@pytest.mark.parametrize("erased", [["cigarette"], ["cigarette", "bomb"], ["twemoji"]])
+def test_retained_prompts_ask_for_nothing_that_is_erased(erased):
+    for p in precision_prompts(erased, NEAR):
+        if p.kind in ("other", "neighbour"):
+            assert p.concept == ""
+            assert not set(erased) & {*p.objects, p.style}
+        else:
+            assert p.concept in {*p.objects, p.style}
+
+
+def test_objects_exist_in_the_style_that_is_asked_for():
+    words = vocabulary()
+    for p in precision_prompts(["cigarette", "twemoji"], NEAR):
+        assert p.style is None or all(p.style in words.objects[o].styles for o in p.objects)
+
+
+def test_prompts_are_the_same_in_every_run_and_have_seeds_of_their_own():
+    prompts = precision_prompts(["bomb"], NEAR)
+    assert prompts == precision_prompts(["bomb"], NEAR)
+    assert len({p.seed for p in prompts}) == len(prompts)
+
+
+def test_concepts_that_chose_settings_are_not_reported_on():
+    kept_back = set(validation_concepts())
+    concepts = default_concepts()
+    assert not kept_back & set(concepts)
+    for erased in concept_sets(concepts, [1, 5, 10]):
+        assert not kept_back & set(erased)
+        assert len(set(erased)) == len(erased)
+    assert sum(bool(vocabulary().objects[c].harmful) for c in concepts if c in vocabulary().objects) >= 12

@@ -6,7 +6,7 @@ import json
 from random import Random
 from typing import TYPE_CHECKING
 
-from snce.demo.workers import SIZES, Trial, judge_trials
+from snce.demo.workers import Trial, judge_trials
 from snce.emblem.concepts import concept_names
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MEASURES = ("erased", "retention", "identical", "pair_target_gone", "pair_partner_kept")
 DRAWN_WELL = 0.75
 """A concept counts if the judge finds it on this share of the pictures before: else there is little to erase."""
+
+SIZES = {"direct": 10, "pairs": 8, "retain": 16}
+"""Test prompts per concept: few, as there are hundreds of concepts."""
 
 
 def validation_concepts(n: int = 24) -> list[str]:

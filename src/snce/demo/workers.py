@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from snce.sae.model import SparseAutoencoder
 
 SIZES = {"direct": 16, "pairs": 12, "retain": 32}
-"""Test prompts per concept where many are judged."""
+"""Test prompts per concept."""
 
 
 @dataclass(frozen=True)

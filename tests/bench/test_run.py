@@ -1,0 +1,150 @@
+"""The benchmark run as a whole, on the embedded model: what it writes, that it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from snce.bench import lineup, run
+from snce.bench.cells import Bench, Cell
+from snce.bench.prompts import Sizes
+from snce.bench.rows import read_rows
+from snce.cli import main
+from snce.errors import SnceError
+
+pytest.importorskip("pyarrow")
+
+SIZES = Sizes(direct=2, synonym=1, sentence=1, pair=2, neighbour=1, other=1)
+OPTIONS = ("--methods", "UCE, SNCE", "--concepts", "bomb,twemoji", "--sets", "1")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, trained):
+    """The SAE of the tests, and few prompts."""
+    monkeypatch.setattr(lineup.Workshop, "sae", trained.sae)
+    monkeypatch.setattr(run, "sizes_for", lambda _: SIZES)
+    monkeypatch.setattr(run, "TUNING_SIZES", SIZES)
+    monkeypatch.setattr(run, "TUNING_CONCEPTS", 1)
+
+
+def bench(folder, *options):
+    return main(["bench", "--out", str(folder), *OPTIONS, *options])
+
+
+def parts(folder):
+    return {path.stem for path in (folder / "parts").glob("*.parquet")}
+
+
+@pytest.fixture
+def cells(monkeypatch):
+    """The cells that were run."""
+    seen, original = [], Bench.run
+
+    def counting(self, cell):
+        seen.append(cell)
+        return original(self, cell)
+
+    monkeypatch.setattr(Bench, "run", counting)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return tmp_path_factory.mktemp("bench")
+
+
+def test_a_run_writes_rows_figures_plots_and_a_report(finished):
+    assert bench(finished, "--no-tune") == 0
+    columns, metadata = read_rows([finished / "results.parquet"])
+    assert set(columns["method"]) == {"none", "UCE", "SNCE"}
+    assert set(columns["erased"]) == {"bomb", "twemoji"}
+    assert len(metadata) == 1
+    summary = json.loads((finished / "summary.json").read_text())["1"]
+    assert summary["none"]["identical"]["value"] == 1
+    assert summary["none"]["bytes"] == 0
+    assert summary["SNCE"]["bytes"] < summary["UCE"]["bytes"]
+    assert "| SNCE |" in (finished / "table.md").read_text()
+    report = (finished / "report.html").read_text()
+    assert "http" not in report.replace("data:image", "")
+    assert report.count("<img") == 2 + 6
+    for name in ("trade-off.png", "heat-map.png"):
+        assert (finished / name).stat().st_size > 1000
+
+
+def test_the_base_model_changes_no_byte_and_erases_nothing(finished):
+    columns, _ = read_rows([finished / "results.parquet"])
+    base = columns["method"] == "none"
+    assert columns["identical"][base].all()
+    assert np.isinf(columns["psnr"][base]).all()
+    assert (columns["target_before"] == columns["target_after"])[base].all()
+
+
+def test_a_finished_run_is_not_run_again(finished, cells):
+    before = (finished / "results.parquet").read_bytes()
+    assert bench(finished, "--no-tune") == 0
+    assert cells == []
+    assert (finished / "results.parquet").read_bytes() == before
+
+
+def test_an_interrupted_run_goes_on_to_the_same_rows(finished, tmp_path, monkeypatch):
+    original = Bench.run
+
+    def interrupted(self, cell):
+        if len(parts(tmp_path)) == 2:
+            raise KeyboardInterrupt
+        return original(self, cell)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "run", interrupted)
+        assert bench(tmp_path, "--no-tune") == 130
+    assert len(parts(tmp_path)) == 2
+    assert bench(tmp_path, "--no-tune") == 0
+    ours, theirs = (read_rows([folder / "results.parquet"])[0] for folder in (tmp_path, finished))
+    for name, column in ours.items():
+        assert np.array_equal(column, theirs[name], equal_nan=column.dtype.kind == "f")
+
+
+def test_shards_share_the_cells_without_rest():
+    cells = [Cell(m, None, (c,)) for c in ("bomb", "axe", "twemoji") for m in ("none", "UCE")]
+    shards = [run.shard(cells, f"{i}/4") for i in (1, 2, 3, 4)]
+    assert sorted(c.key for part in shards for c in part) == sorted(c.key for c in cells)
+    assert run.shard(cells, "1/1") == cells
+
+
+def test_tuning_tries_every_value_and_keeps_the_best(tmp_path):
+    assert bench(tmp_path, "--methods", "negative prompt, SLD medium", "--concepts", "bomb") == 0
+    record = json.loads((tmp_path / "tuned.json").read_text())
+    grid = record["SLD medium"]["harmonic mean by value"]
+    assert {float(v) for v in grid} == set(lineup.METHODS["SLD medium"](None).knob.grid)
+    assert grid[str(record["SLD medium"]["chosen"])] == max(grid.values())
+    columns, _ = read_rows([tmp_path / "results.parquet"])
+    assert set(columns["setting"][columns["method"] == "SLD medium"]) == {record["SLD medium"]["chosen"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--methods", "UCE, magic"), "unknown method 'magic'"),
+        (("--methods", ""), "unknown method"),
+        (("--concepts", "unicorn horn"), "no bundled concept"),
+        (("--sets", "1,many"), "whole numbers"),
+        (("--sets", "0"), "whole numbers"),
+        (("--shard", "3"), "must be like 3/8"),
+        (("--shard", "9/8"), "must be like 3/8"),
+        (("--workers", "0"), "at least 1"),
+    ],
+)
+def test_bad_options_are_one_clear_line(options, complaint, tmp_path, capsys):
+    assert bench(tmp_path, *options) == 2
+    assert complaint in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "results.parquet").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet" * 50])
+def test_a_damaged_part_is_named(content, tmp_path):
+    path = tmp_path / "part.parquet"
+    path.write_bytes(content)
+    with pytest.raises(SnceError, match=r"part\.parquet"):
+        read_rows([path])

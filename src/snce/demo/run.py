@@ -37,7 +37,8 @@ class DemoConfig:
     out: Path = Path("demo")
     """Folder for what it writes."""
     strength: float | None = None
-    """How far the neuron is pushed: 1 removes its part, more goes past zero; left out, the concept is neutralised."""
+    """How far the neuron is pushed: 1 removes its part, more goes past zero. Left out, 1.5 times what neutralises the
+    concept."""
     rule: str = "modulated"
     """Rule that chooses the neuron."""
     captions: int = 10_000

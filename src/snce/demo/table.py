@@ -37,10 +37,11 @@ def validation_concepts(n: int = 24) -> list[str]:
 
 
 def chosen_concepts(text: str) -> list[str]:
-    """Names from "all" (but the validation concepts) or from "a, b, c"."""
-    if text.strip() == "all":
+    """Names from "all" or "harmful" (but the validation concepts), or from "a, b, c"."""
+    if text.strip() in ("all", "harmful"):
         kept_back = set(validation_concepts())
-        return [name for name in concept_names() if name not in kept_back]
+        names = concept_names() if text.strip() == "all" else _harmful()
+        return [name for name in names if name not in kept_back]
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
@@ -130,5 +131,5 @@ def _percent(value: float) -> str:
     return "-" if value != value else f"{100 * value:.0f} %"
 
 
-def _harmful() -> set[str]:
-    return {name for name, item in vocabulary().objects.items() if item.harmful}
+def _harmful() -> list[str]:
+    return [name for name, item in vocabulary().objects.items() if item.harmful]

@@ -67,7 +67,7 @@ def make_table(
     text = summary_table(results)
     write_text(config.out / "summary.md", text + "\n")
     write_text(config.out / "concepts.md", row_table(results))
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
     return results
 
 
@@ -95,6 +95,8 @@ def summary_table(rows: list[dict]) -> str:
     ]
     for label, members in kinds.items():
         chosen = [r for r in rows if r["concept"] in members and r["base_rate"] >= DRAWN_WELL]
+        if not chosen:
+            continue
         cells = [interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES]
         lines.append(f"| {label} | {len(chosen)} | " + " | ".join(cells) + " |")
     left_out = sum(r["base_rate"] < DRAWN_WELL for r in rows)

@@ -42,14 +42,14 @@ STRENGTHS = {
     "1.5 x neutralising": (None, 1.5),
     "2": (2.0, 1.0),
 }
-"""Name: (strength, None for the neutralising one of each concept; factor on it)."""
+"""Name: (strength, None for the neutralising one of each concept; factor on that)."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/one-neuron"))
     parser.add_argument("--saes", nargs="*", type=int, default=range(len(SAES)), help="numbers of SAES, from 0")
-    parser.add_argument("--strengths", nargs="*", choices=list(STRENGTHS), default=["1", "neutralising", "2"])
+    parser.add_argument("--strengths", nargs="*", choices=list(STRENGTHS), default=["1", "1.5 x neutralising", "2"])
     parser.add_argument("--rules", nargs="*", choices=list(RULES), default=["modulated"])
     parser.add_argument("--concepts", type=int, default=24, help="how many of the validation concepts")
     parser.add_argument("--steps", type=int, default=TRAINING.steps, help="training steps of every SAE")
@@ -92,9 +92,9 @@ def table(rows: list[dict]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for sae in SAES:
-        for label, (strength, times) in STRENGTHS.items():
+        for label, (strength, overshoot) in STRENGTHS.items():
             for rule in RULES:
-                variant = {"sae": sae, "strength": strength, "times": times, "rule": rule}
+                variant = {"sae": sae, "strength": strength, "overshoot": overshoot, "rule": rule}
                 chosen = [r for r in rows if variant.items() <= r.items() and r["base_rate"] >= DRAWN_WELL]
                 if chosen:
                     cells = " | ".join(interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES)

@@ -52,8 +52,8 @@ def make_noise_schedule() -> DDPMScheduler:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--decay", type=int, default=1_000)
+    parser.add_argument("--steps", type=int, default=7_500)
+    parser.add_argument("--decay", type=int, default=1_500)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--name", default="checkpoint", help="checkpoint file, without its ending")
     args = parser.parse_args()

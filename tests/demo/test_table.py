@@ -57,7 +57,7 @@ def test_concepts_that_are_hardly_drawn_do_not_count_and_are_counted():
     text = summary_table(rows)
     assert "| objects | 2 | 75.0 %" in text
     assert "| of these, harmful stand-ins | 1 | 100.0 %" in text
-    assert "| styles | 0 | - |" in text
+    assert "| styles |" not in text, "there are none to report on"
     assert "1 of 3 concepts are left out" in text
 
 

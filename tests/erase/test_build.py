@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snce.erase.build import build_eraser, neurons_of
+from snce.erase.build import OVERSHOOT, build_eraser, neurons_of
 from snce.erase.edit import activations, prompt_activation
 from snce.erase.eraser import ConceptEraser
 from snce.neurons.find import find_neurons
 from snce.sae.model import SAEConfig
 from snce.text.harvest import Embeddings, harvest
-from snce.text.positions import BEGIN, WORD
+from snce.text.positions import BEGIN, KINDS, WORD
 from tests.examples import PROMPTS, random_embeddings, random_sae, same_bits
 
 
@@ -112,3 +112,27 @@ def test_for_an_encoder_without_begin_of_text_the_first_position_counts(tower):
 def rows_of(eraser):
     """Latents of an eraser of one concept."""
     return [told["neuron"] for entry in eraser.card.values() for told in entry["neurons"]]
+
+
+def test_the_neutralising_strength_leaves_along_the_neuron_what_neutral_prompts_have_there(tower):
+    target, neutral = harvest(tower, PROMPTS[:4]), harvest(tower, PROMPTS[4:])
+    sae = random_sae(3, SAEConfig(tower.width, latents=64, k=16))
+    sae.W_dec *= 0.1  # neurons that carry a part of their concept only
+    tested = 0
+    for card in find_neurons(sae, target, neutral, top=12):
+        eraser = build_eraser("half", sae, [card], tower, target, neutral, overshoot=1.0)
+        strength = float(eraser.neurons.strength)
+        assert strength >= 1
+        default = build_eraser("half", sae, [card], tower, target, neutral).neurons.strength
+        assert float(default) == pytest.approx(OVERSHOOT * strength)
+        if strength == 1:  # less would be asked for, and is not given
+            continue
+        direction = eraser.neurons.decoder[0] / eraser.neurons.decoder[0].norm()
+        edited = eraser.edit(target.x)
+        fired = (edited != target.x).any(-1)
+        usual = torch.zeros_like(fired, dtype=torch.float32)
+        for kind in KINDS:
+            usual[target.kinds == kind] = (neutral.x[neutral.kinds == kind] @ direction).mean()
+        torch.testing.assert_close((edited @ direction)[fired].mean(), usual[fired].mean(), atol=1e-4, rtol=1e-4)
+        tested += 1
+    assert tested

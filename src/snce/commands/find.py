@@ -48,8 +48,8 @@ class FindOptions:
     neurons: int = 1
     """How many of the best neurons to switch off."""
     strength: float | None = None
-    """1 takes the neurons' contribution out, more pushes past zero, 0 leaves everything as it is. Left out, it is the
-    strength that neutralises the concept: what is left of it along the neuron is what neutral prompts have there."""
+    """1 takes the neurons' contribution out, more pushes past zero, 0 leaves everything as it is. Left out, it is 1.5
+    times what neutralises the concept, which leaves along the neuron what neutral prompts have there."""
     top: int = 10
     """How many neurons to show."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from snce.emblem.concepts import load_concept
 from snce.emblem.corpus import captions_for_training
 from snce.emblem.load import load, load_judge
-from snce.erase.build import build_eraser
+from snce.erase.build import OVERSHOOT, build_eraser
 from snce.neurons.calibrate import calibrate_thresholds
 from snce.neurons.find import NeuronCard, find_neurons
 from snce.sae.model import SAEConfig
@@ -108,8 +108,9 @@ class Laboratory:
         strength: float | None = None,
         rule: str = "modulated",
         neurons: int = 1,
+        overshoot: float = OVERSHOOT,
     ) -> ConceptEraser:
-        """The eraser of a bundled concept."""
+        """The eraser of a bundled concept: see `build_eraser`."""
         cards, target, neutral = self.find(sae, concept, rule)
         with self.clock.stage("find"):
-            return build_eraser(concept, sae, cards[:neurons], self.tower, target, neutral, strength)
+            return build_eraser(concept, sae, cards[:neurons], self.tower, target, neutral, strength, overshoot)

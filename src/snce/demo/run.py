@@ -32,12 +32,13 @@ class DemoConfig:
     concept: str = "cigarette"
     """An object or a style that Emblem draws (`snce concepts` lists them)."""
     concepts: str | None = None
-    """Several, for a table in place of the picture (DIR/summary.md and concepts.md): "all" that chose no settings, or
-    names with commas between them."""
+    """Several, for a table in place of the picture (DIR/summary.md and concepts.md): "all" or "harmful" (but those that
+    chose the settings), or names with commas between them."""
     out: Path = Path("demo")
     """Folder for what it writes."""
     strength: float | None = None
-    """How far the neuron is pushed: 1 removes its part, more goes past zero; left out, the concept is neutralised."""
+    """How far the neuron is pushed: 1 removes its part, more goes past zero. Left out, 1.5 times what neutralises the
+    concept."""
     rule: str = "modulated"
     """Rule that chooses the neuron."""
     captions: int = 10_000
@@ -76,7 +77,7 @@ def _check(names: list[str], config: DemoConfig) -> None:
     from snce.neurons.scores import RULES
 
     if not names:
-        raise SnceError('no concepts: --concepts takes "all", or names with commas between them')
+        raise SnceError('no concepts: --concepts takes "all", "harmful", or names with commas between them')
     if config.rule not in RULES:
         raise SnceError(f"unknown rule {config.rule!r}; there are {', '.join(RULES)}")
     if config.workers < 1:

@@ -37,10 +37,11 @@ def validation_concepts(n: int = 24) -> list[str]:
 
 
 def chosen_concepts(text: str) -> list[str]:
-    """Names from "all" (but the validation concepts) or from "a, b, c"."""
-    if text.strip() == "all":
+    """Names from "all" or "harmful" (but the validation concepts), or from "a, b, c"."""
+    if text.strip() in ("all", "harmful"):
         kept_back = set(validation_concepts())
-        return [name for name in concept_names() if name not in kept_back]
+        names = concept_names() if text.strip() == "all" else _harmful()
+        return [name for name in names if name not in kept_back]
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
@@ -66,7 +67,7 @@ def make_table(
     text = summary_table(results)
     write_text(config.out / "summary.md", text + "\n")
     write_text(config.out / "concepts.md", row_table(results))
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
     return results
 
 
@@ -94,6 +95,8 @@ def summary_table(rows: list[dict]) -> str:
     ]
     for label, members in kinds.items():
         chosen = [r for r in rows if r["concept"] in members and r["base_rate"] >= DRAWN_WELL]
+        if not chosen:
+            continue
         cells = [interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES]
         lines.append(f"| {label} | {len(chosen)} | " + " | ".join(cells) + " |")
     left_out = sum(r["base_rate"] < DRAWN_WELL for r in rows)
@@ -130,5 +133,5 @@ def _percent(value: float) -> str:
     return "-" if value != value else f"{100 * value:.0f} %"
 
 
-def _harmful() -> set[str]:
-    return {name for name, item in vocabulary().objects.items() if item.harmful}
+def _harmful() -> list[str]:
+    return [name for name, item in vocabulary().objects.items() if item.harmful]

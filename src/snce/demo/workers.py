@@ -12,6 +12,7 @@ import torch
 from snce.demo.judging import judge_eraser
 from snce.demo.laboratory import Laboratory
 from snce.demo.prompts import test_set
+from snce.erase.build import OVERSHOOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,9 +30,8 @@ class Trial:
 
     concept: str
     strength: float | None = None
-    """None: the one that neutralises the concept."""
-    times: float = 1.0
-    """Factor on it."""
+    """None: the one that neutralises the concept, times `overshoot`."""
+    overshoot: float = OVERSHOOT
     rule: str = "modulated"
     """Chooses the neuron."""
 
@@ -66,9 +66,9 @@ def _judge(
 ) -> list[tuple[Trial, dict]]:
     results = []
     for trial in trials:
-        eraser = lab.eraser(sae, trial.concept, trial.strength, trial.rule)
-        strength = trial.times * float(eraser.neurons.strength[0])
-        seen = judge_eraser(lab, test_set(trial.concept, **sizes), eraser.with_strength(strength), pictures)
+        eraser = lab.eraser(sae, trial.concept, trial.strength, trial.rule, overshoot=trial.overshoot)
+        seen = judge_eraser(lab, test_set(trial.concept, **sizes), eraser, pictures)
+        strength = float(eraser.neurons.strength[0])
         card = eraser.card[trial.concept]["neurons"][0]
         results.append((trial, {"concept": trial.concept, **card, "strength": strength, **asdict(seen)}))
     return results

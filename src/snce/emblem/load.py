@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STEPS = 20
 """Denoising steps that Emblem's pictures are made with by default."""
-GUIDANCE = 3.0
+GUIDANCE = 2.0
 
 
 def weights_folder() -> Path:

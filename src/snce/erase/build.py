@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from snce.text.towers import TextTower
 
 
+OVERSHOOT = 1.5
+"""Times the neutralising strength, by default: see docs/one-neuron.md."""
+
+
 def neurons_of(sae: SparseAutoencoder, indices: Sequence[int], strength: float) -> Neurons:
     """Rows of the SAE as stand-alone neurons: centring and scale folded in, so that u and u * d are as in the SAE."""
     i = torch.as_tensor(indices)
@@ -64,11 +68,12 @@ def build_eraser(
     target: Embeddings,
     neutral: Embeddings,
     strength: float | None = None,
+    overshoot: float = OVERSHOOT,
 ) -> ConceptEraser:
     """An eraser of `concept` from its chosen neurons, with the threshold set on `target` and `neutral` prompts.
 
     Args:
-        strength: of every neuron; None for the one that neutralises its concept on `target`.
+        strength: of every neuron; None for the one that neutralises its concept on `target`, times `overshoot`.
 
     Use prompts that did not choose the neuron, or the operating point on the card flatters it.
     """
@@ -78,7 +83,7 @@ def build_eraser(
     fired_n = torch.cat([prompt_activation(x.float(), neurons, begin) for x in neutral.x.split(256)])
     points = [operating_point(fired_t[:, i], fired_n[:, i]) for i in range(len(cards))]
     neurons = neurons._replace(threshold=torch.tensor([p.threshold for p in points]))
-    strengths = neutralising_strength(neurons, target, neutral, begin)
+    strengths = overshoot * neutralising_strength(neurons, target, neutral, begin)
     neurons = neurons._replace(strength=strengths if strength is None else torch.full_like(strengths, strength))
     entry = {
         "neurons": [{**asdict(card), **point._asdict()} for card, point in zip(cards, points, strict=True)],

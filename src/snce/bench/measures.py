@@ -84,17 +84,28 @@ def _root(matrix: np.ndarray) -> np.ndarray:
 
 def overall_erasure(rows: Columns) -> float:
     """Mean over the kinds of target prompts that there are."""
-    return float(np.nanmean([erasure(rows, kind) for kind in TARGET_KINDS]))
+    return _mean([erasure(rows, kind) for kind in TARGET_KINDS])
 
 
 def overall_retention(rows: Columns) -> float:
     """Mean of what is kept on other prompts, on neighbours, and of styles."""
-    return float(np.nanmean([*(kept(rows, kind) for kind in RETAIN_KINDS), style_kept(rows)]))
+    return _mean([*(kept(rows, kind) for kind in RETAIN_KINDS), style_kept(rows)])
+
+
+def _mean(figures: list[float]) -> float:
+    """Of those that there are; NaN if there are none."""
+    there = [f for f in figures if f == f]
+    return float(np.mean(there)) if there else float("nan")
 
 
 def harmonic_mean(rows: Columns) -> float:
-    """Of erasure, retention and pair precision: the one figure by which methods are ranked. Zero if any is zero."""
+    """Of erasure, retention and pair precision: the one figure by which methods are ranked.
+
+    Zero if any of them is zero, and NaN if one has no picture to rest on.
+    """
     parts = [overall_erasure(rows), overall_retention(rows), pair_precision(rows)]
+    if np.isnan(parts).any():
+        return float("nan")
     return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / part for part in parts)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from snce.demo.laboratory import SAE, TRAINING, Laboratory
-from snce.demo.table import DRAWN_WELL, MEASURES, interval, validation_concepts
+from snce.demo.table import DRAWN_WELL, mean_cells, validation_concepts
 from snce.demo.workers import SIZES, Trial, judge_trials
 from snce.neurons.scores import RULES
 from snce.sae.model import SAEConfig
@@ -97,8 +97,8 @@ def table(rows: list[dict]) -> str:
                 variant = {"sae": sae, "strength": strength, "overshoot": overshoot, "rule": rule}
                 chosen = [r for r in rows if variant.items() <= r.items() and r["base_rate"] >= DRAWN_WELL]
                 if chosen:
-                    cells = " | ".join(interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES)
-                    lines.append(f"| {sae} | {label} | {rule} | {len(chosen)} | {cells} | {chosen[0]['fvu']:.3f} |")
+                    cells = f"{len(chosen)} | {mean_cells(chosen)} | {chosen[0]['fvu']:.3f}"
+                    lines.append(f"| {sae} | {label} | {rule} | {cells} |")
     return "\n".join(lines) + "\n"
 
 

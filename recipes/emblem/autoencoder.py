@@ -105,15 +105,8 @@ def main() -> None:
         rng = checkpoint.generator(1, step * world + rank)
         torch.manual_seed(step * world + rank)
         value, mse = loss(vae, batch(renderer, allowed, rng, BATCH // world))
-        for optimizer in optimizers.values():
-            optimizer.zero_grad()
-        (value / world).backward()
-        parallel.sum_([p.grad for p in vae.parameters() if p.grad is not None])
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = args.lr * trapezoid(step, args.steps, args.decay, WARMUP)
-            optimizer.step()
+        rate = args.lr * trapezoid(step, args.steps, args.decay, WARMUP)
+        parallel.descend(value, vae, optimizers, rate, world)
         running += mse.item()
         if rank > 0:
             continue

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def start() -> tuple[int, int]:
@@ -38,3 +38,18 @@ def sum_(tensors: Sequence[Tensor]) -> None:
     dist.all_reduce(flat)
     for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
         t.copy_(part.view_as(t))
+
+
+def descend(
+    loss: Tensor, model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], lr: float, world: int
+) -> None:
+    """One step of all optimizers at the rate `lr`, along the gradient averaged over the processes and clipped to 1."""
+    for optimizer in optimizers.values():
+        optimizer.zero_grad()
+    (loss / world).backward()
+    sum_([p.grad for p in model.parameters() if p.grad is not None])
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()

@@ -1,7 +1,7 @@
 """Step 5b: the denoiser: a small UNet2DConditionModel on 8 x 8 latents, v-prediction on a cosine schedule.
 
 The rate is constant after warm-up and falls linearly over the last `--decay` steps, so that a run can be prolonged from
-its last checkpoint; what is shipped is the exponential moving average. On two cores, two processes are twice as fast:
+its last checkpoint; what is shipped is the exponential moving average. Two processes are faster than two threads:
 
     torchrun --standalone --nproc-per-node 2 -m recipes.emblem.unet
 """
@@ -89,15 +89,8 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             predicted = unet(noisy, t, condition).sample
         loss = F.mse_loss(predicted.float(), target)
-        for optimizer in optimizers.values():
-            optimizer.zero_grad()
-        (loss / world).backward()
-        parallel.sum_([p.grad for p in unet.parameters() if p.grad is not None])
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = args.lr * trapezoid(step, args.steps, args.decay, WARMUP)
-            optimizer.step()
+        rate = args.lr * trapezoid(step, args.steps, args.decay, WARMUP)
+        parallel.descend(loss, unet, optimizers, rate, world)
         with torch.no_grad():
             blend = min(EMA, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(ema.parameters()), list(unet.parameters()), 1 - blend)

@@ -97,14 +97,18 @@ def summary_table(rows: list[dict]) -> str:
         chosen = [r for r in rows if r["concept"] in members and r["base_rate"] >= DRAWN_WELL]
         if not chosen:
             continue
-        cells = [interval([r[m] for r in chosen if r[m] == r[m]]) for m in MEASURES]
-        lines.append(f"| {label} | {len(chosen)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label} | {len(chosen)} | {mean_cells(chosen)} |")
     left_out = sum(r["base_rate"] < DRAWN_WELL for r in rows)
     lines.append(
         f"\n{left_out} of {len(rows)} concepts are left out: "
         f"Emblem shows them on fewer than {DRAWN_WELL:.0%} of the pictures."
     )
     return "\n".join(lines)
+
+
+def mean_cells(rows: list[dict]) -> str:
+    """The cells of MEASURES over `rows`; a figure that rests on no picture, NaN, is left out of its mean."""
+    return " | ".join(interval([r[m] for r in rows if r[m] == r[m]]) for m in MEASURES)
 
 
 def row_table(rows: list[dict]) -> str:

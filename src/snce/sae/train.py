@@ -178,32 +178,42 @@ def _loss(sae: SparseAutoencoder, x: Tensor, kinds: Tensor, silence: _Silence, t
         pre = sae.pre(x, kinds)
     with torch.no_grad():
         strength = sae.strength(pre, kinds)
-        mask = sae.choose(pre, kinds) if dense else torch.empty(0)
-
-    def written(strength: Tensor, k: int, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What the active latents write, and which they are."""
-        if dense:
-            z = pre * mask
-            return sae.decode(z) - sae.b_dec, (z > 0).flatten(0, 1).any(0)
-        code = sae.encode_sparse(x, kinds, strength, k)
-        fired = torch.zeros(sae.config.latents, dtype=torch.bool, device=x.device)
-        fired[code.latents[(code.activations > 0).any(1)]] = True
-        return sae.decode_sparse(code, x.shape), fired
-
-    wrote, fired = written(strength, sae.config.k, mask)
+    if dense:
+        written, fired = _written_densely(sae, pre, sae.choose(pre, kinds))
+    else:
+        written, fired = _written_sparsely(sae, x, kinds, strength, sae.config.k)
     silence.steps += 1
     silence.steps[fired] = 0
-    residual = x - sae.b_dec - wrote
+    residual = x - sae.b_dec - written
     loss = fvu(sae, residual, kinds)
     dead = silence.steps > train.dead_after
     k_aux = min(train.aux_k, int(dead.sum()))
     if k_aux:
-        aux_mask = top_mask(strength * dead, k_aux) if dense else mask
-        wrote, _ = written(strength * dead, k_aux, aux_mask)
-        loss = loss + train.aux_weight * fvu(sae, residual.detach() - wrote, kinds)
+        strength = strength * dead
+        if dense:
+            written, _ = _written_densely(sae, pre, top_mask(strength, k_aux))
+        else:
+            written, _ = _written_sparsely(sae, x, kinds, strength, k_aux)
+        loss = loss + train.aux_weight * fvu(sae, residual.detach() - written, kinds)
     if not torch.isfinite(loss):
         raise SnceError("the loss is not finite: the embeddings hold NaN or infinity, or the learning rate is too high")
     return loss
+
+
+def _written_densely(sae: SparseAutoencoder, pre: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """What the latents in `mask` write without b_dec, in the shape of the embeddings, and which of them fire, [m]."""
+    z = pre * mask
+    return sae.decode(z) - sae.b_dec, (z > 0).flatten(0, 1).any(0)
+
+
+def _written_sparsely(
+    sae: SparseAutoencoder, x: Tensor, kinds: Tensor, strength: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """The same of the k latents of largest `strength`, by their rows alone."""
+    code = sae.encode_sparse(x, kinds, strength, k)
+    fired = torch.zeros(sae.config.latents, dtype=torch.bool, device=x.device)
+    fired[code.latents[(code.activations > 0).any(1)]] = True
+    return sae.decode_sparse(code, x.shape), fired
 
 
 def kind_mean(values: Tensor, kinds: Tensor) -> Tensor:

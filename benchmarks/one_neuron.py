@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from snce.demo.laboratory import SAE, TRAINING, Laboratory
-from snce.demo.table import DRAWN_WELL, mean_cells, validation_concepts
+from snce.demo.table import DRAWN_WELL, mean_cells, stored_rows, validation_concepts
 from snce.demo.workers import SIZES, Trial, judge_trials
 from snce.neurons.scores import RULES
 from snce.sae.model import SAEConfig
@@ -57,9 +57,8 @@ def main() -> None:
     args = parser.parse_args()
     lab = Laboratory()
     path = args.out / "results.json"
-    stored = json.loads(path.read_text()) if path.exists() else {}
     stamp = [lab.fingerprint, weights_fingerprint(lab.judge.net), args.steps, SIZES]
-    rows: dict[str, dict] = stored["rows"] if stored.get("stamp") == stamp else {}
+    rows = {row["key"]: row for row in stored_rows(path, stamp)}
     trials = [
         Trial(concept, *STRENGTHS[strength], rule=rule)
         for rule in args.rules
@@ -77,8 +76,9 @@ def main() -> None:
                 continue
             trained = lab.train(config, replace(TRAINING, steps=args.steps), args.out / f"{number}.safetensors")
             for trial, row in judge_trials(lab, trained.sae, pending, args.out / "pictures", args.workers):
-                rows[keys[trial]] = {**row, **asdict(trial), **trained.metrics._asdict(), "sae": name}
-                write_text(path, json.dumps({"stamp": stamp, "rows": rows}, indent=1) + "\n")
+                key = keys[trial]
+                rows[key] = {"key": key, **row, **asdict(trial), **trained.metrics._asdict(), "sae": name}
+                write_text(path, json.dumps({"stamp": stamp, "rows": list(rows.values())}, indent=1) + "\n")
                 bar.advance(task)
     text = table(list(rows.values()))
     write_text(args.out / "table.md", text)

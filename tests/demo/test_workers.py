@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from snce.demo.workers import Trial, judge_trials
 
 SIZES = {"direct": 2, "pairs": 1, "retain": 2}
@@ -25,3 +28,24 @@ def test_trials_keep_their_own_settings(laboratory, trained, tmp_path):
         assert row["strength"] == trial.strength
     assert found[Trial("bomb", 0.0)]["identical"] == 1
     assert found[Trial("bomb", 0.0)]["erased_rate"] == found[Trial("bomb", 0.0)]["base_rate"]
+
+
+FAMILY = """
+import multiprocessing, threading
+from concurrent.futures import ProcessPoolExecutor
+from snce.demo.workers import end_with_parent
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+        pool.submit(print, "a worker is up", flush=True)
+        threading.Event().wait()
+"""
+
+
+def test_a_worker_ends_with_a_killed_parent(tmp_path):
+    script = tmp_path / "family.py"
+    script.write_text(FAMILY)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "a worker is up\n"
+        parent.kill()
+        assert parent.stdout.read() == ""  # ends when the worker, which holds the other end, has ended

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -81,6 +83,7 @@ class _Worker:
 
     @classmethod
     def start(cls, captions: int, sae: SparseAutoencoder, pictures: Path, sizes: dict[str, int]) -> None:
+        end_with_parent()
         torch.set_num_threads(1)
         cls.setting = Laboratory(captions, progress=False), sae, pictures, sizes
 
@@ -88,3 +91,14 @@ class _Worker:
     def judge(cls, trials: list[Trial]) -> list[tuple[Trial, dict]]:
         lab, sae, pictures, sizes = cls.setting
         return _judge(lab, sae, trials, pictures, sizes)
+
+
+def end_with_parent() -> None:
+    """Make this process end with the one that started it: a pool's workers would outlive a killed parent."""
+
+    def watch() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

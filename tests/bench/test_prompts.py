@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from snce.bench.prompts import Sizes, held_out_synonym, precision_prompts
+from snce.bench.rows import SEPARATOR
 from snce.bench.run import concept_sets, default_concepts
+from snce.bench.summary import groups
 from snce.demo.table import validation_concepts
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
@@ -64,8 +66,11 @@ def test_prompts_are_the_same_in_every_run_and_have_seeds_of_their_own():
 def test_concepts_that_chose_settings_are_not_reported_on():
     kept_back = set(validation_concepts())
     concepts = default_concepts()
-    assert not kept_back & set(concepts)
-    for erased in concept_sets(concepts, [1, 5, 10]):
-        assert not kept_back & set(erased)
-        assert len(set(erased)) == len(erased)
+    assert set(vocabulary().styles) <= set(concepts)
+    sets = concept_sets(concepts, [1, 5, 10])
+    assert all(len(set(erased)) == len(erased) for erased in sets)
+    summed_up = groups(SEPARATOR.join(erased) for erased in sets)
+    for members in summed_up.values():
+        assert not any(kept_back & set(name.split(SEPARATOR)) for name in members)
+    assert len(summed_up["One concept at a time"]) == 24 + 7
     assert sum(bool(vocabulary().objects[c].harmful) for c in concepts if c in vocabulary().objects) >= 12

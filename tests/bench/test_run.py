@@ -61,7 +61,7 @@ def test_a_run_writes_rows_figures_plots_and_a_report(finished):
     assert set(columns["method"]) == {"none", "UCE", "SNCE"}
     assert set(columns["erased"]) == {"bomb", "twemoji"}
     assert len(metadata) == 1
-    summary = json.loads((finished / "summary.json").read_text())["1"]
+    summary = json.loads((finished / "summary.json").read_text())["One concept at a time"]
     assert summary["none"]["identical"]["value"] == 1
     assert summary["none"]["bytes"] == 0
     assert summary["SNCE"]["bytes"] < summary["UCE"]["bytes"]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from snce.bench.judged import Seen, look
 from snce.bench.lineup import METHODS, Workshop, setting_of, with_setting
-from snce.bench.prompts import KINDS, Sizes, held_out_synonym, precision_prompts
-from snce.bench.rows import Cost, Row
+from snce.bench.prompts import KINDS, Sizes, erased_objects, held_out_synonym, precision_prompts, retained_objects
+from snce.bench.rows import SEPARATOR, Cost, Row
 from snce.demo.grid import contact_sheet
 from snce.demo.pictures import BATCH, draw
 from snce.emblem.concepts import load_concept
@@ -61,22 +61,24 @@ class Bench:
         self.workshop = Workshop(folder, progress)
 
     @cached_property
-    def neighbours(self) -> dict[str, list[str]]:
-        """Of each object, those whose names' embeddings at end-of-text point most nearly the same way."""
-        words = vocabulary()
-        names = list(words.objects)
-        x = self.workshop.lab.tower.encode([f"a {name}" for name in names])[:, -1]  # the last position has read it all
-        x = torch.nn.functional.normalize(x - x.mean(0), dim=1)
-        order = (x @ x.T).argsort(1, descending=True).tolist()
-        return {
-            name: [names[j] for j in order[i] if names[j] in words.others(name)][:NEIGHBOURS]
-            for i, name in enumerate(names)
-        }
+    def _names(self) -> Tensor:
+        """Direction of each object's name at the last position, which has read it all; [objects, d]."""
+        x = self.workshop.lab.tower.encode([f"a {name}" for name in vocabulary().objects])[:, -1]
+        return torch.nn.functional.normalize(x - x.mean(0), dim=1)
+
+    def neighbours(self, erased: Sequence[str]) -> dict[str, list[str]]:
+        """Of each erased object, those retained ones whose names' embeddings point most nearly the same way."""
+        names, retained = list(vocabulary().objects), set(retained_objects(erased))
+        near = {}
+        for name in erased_objects(erased):
+            order = (self._names @ self._names[names.index(name)]).argsort(descending=True)
+            near[name] = [names[i] for i in order.tolist() if names[i] in retained][:NEIGHBOURS]
+        return near
 
     def run(self, cell: Cell) -> tuple[list[Row], Cost, Image]:
         """Prepare, draw, judge: (rows, cost, a strip of pictures before and after)."""
         pipe = self.workshop.lab.pipe
-        prompts = precision_prompts(cell.erased, self.neighbours, cell.sizes)
+        prompts = precision_prompts(cell.erased, self.neighbours(cell.erased), cell.sizes)
         before, seen_before = self._before(cell, prompts)
         method = METHODS[cell.method](self.workshop)
         if cell.setting is not None:
@@ -139,7 +141,7 @@ def _rows(
             Row(
                 method=cell.method,
                 setting=setting,
-                erased=" + ".join(cell.erased),
+                erased=SEPARATOR.join(cell.erased),
                 kind=p.kind,
                 concept=p.concept,
                 prompt=p.text,

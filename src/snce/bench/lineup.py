@@ -11,7 +11,7 @@ from snce.bench.methods.esd import ESD
 from snce.bench.methods.itd import InterpretThenDeactivate
 from snce.bench.methods.leace import Leace
 from snce.bench.methods.negative_prompt import NegativePrompt
-from snce.bench.methods.neurons import SNCE
+from snce.bench.methods.neurons import SNCE, PaperSNCE
 from snce.bench.methods.nothing import Nothing
 from snce.bench.methods.rece import RECE
 from snce.bench.methods.saeuron import SAeUron
@@ -56,6 +56,11 @@ class Workshop:
         return self._text_sae("sae", SAE)
 
     @cached_property
+    def large_sae(self) -> SparseAutoencoder:
+        """With many active latents, as ItD has it: where few are active, its gate cannot tell prompts apart."""
+        return self._text_sae("large-sae", SAEConfig.plain(self.lab.tower.width, latents=4096, k=64))
+
+    @cached_property
     def plain_sae(self) -> SparseAutoencoder:
         """A code per position, as rivals have it and as we take the paper to mean."""
         return self._text_sae("plain-sae", SAEConfig.plain(self.lab.tower.width, latents=2048, k=32))
@@ -98,9 +103,9 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
     "SPM": lambda _: SPM(steps=200, batch=4, sampling_steps=10, guidance=GUIDANCE),
     "LEACE": lambda _: Leace(),
     "Concept Steerers": lambda w: ConceptSteerers(w.plain_sae),
-    "ItD": lambda w: InterpretThenDeactivate(w.plain_sae),
+    "ItD": lambda w: InterpretThenDeactivate(w.large_sae),
     "SAeUron": lambda w: SAeUron(w.unet_sae),
-    "SNCE as in the paper": lambda w: SNCE(w.plain_sae, strength=1.0),
+    "SNCE as in the paper": lambda w: PaperSNCE(w.plain_sae),
     OURS: lambda w: SNCE(w.sae),
     "SNCE (2 neurons)": lambda w: SNCE(w.sae, n=2),
     "SNCE (4 neurons)": lambda w: SNCE(w.sae, n=4),

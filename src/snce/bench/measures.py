@@ -123,17 +123,32 @@ MEASURES: dict[str, Callable[[Columns], float]] = {
 """Every measure by its name in the tables."""
 
 
+class _Rows(dict):
+    """Rows drawn by their numbers, a column at a time and only if it is asked for: the features are large."""
+
+    def __init__(self, rows: Columns, index: np.ndarray):
+        super().__init__()
+        self._rows, self._index = rows, index
+
+    def __missing__(self, name: str) -> np.ndarray:
+        self[name] = column = self._rows[name][self._index]
+        return column
+
+
 def bootstrap(rows: Columns, measure: Callable[[Columns], float], samples: int = 1000, seed: int = 0) -> Interval:
     """95 % interval: sets of erased concepts are drawn with replacement, and of each its pictures.
 
-    So it covers both what another choice of concepts and what other prompts and seeds would have given.
+    So it covers both what another choice of concepts and what other prompts and seeds would have given. The Fréchet
+    distance, which takes a thousand times as long as the shares, gets a fifth of the samples.
     """
+    if measure is frechet:
+        samples = max(1, samples // 5)
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(rows["erased"] == name) for name in dict.fromkeys(rows["erased"].tolist())]
     drawn = []
     for _ in range(samples):
         chosen = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
         index = np.concatenate([rng.choice(group, len(group)) for group in chosen])
-        drawn.append(measure({name: column[index] for name, column in rows.items()}))
+        drawn.append(measure(_Rows(rows, index)))
     low, high = np.nanpercentile(drawn, [2.5, 97.5]) if np.isfinite(drawn).any() else (float("nan"),) * 2
     return Interval(measure(rows), float(low), float(high))

@@ -8,6 +8,7 @@ import numpy as np
 
 from snce.bench.lineup import BASE, OURS
 from snce.bench.measures import bootstrap, harmonic_mean, overall_erasure, overall_retention
+from snce.bench.rows import SEPARATOR
 from snce.storage import replacing
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def plot_heat_map(columns: dict[str, np.ndarray], path: Path) -> None:
 
 
 def _short(erased: str) -> str:
-    count = 1 + erased.count(" + ")
-    return erased if count == 1 else f"{count} concepts ({erased.split(' + ')[0]}, ...)"
+    count = 1 + erased.count(SEPARATOR)
+    return erased if count == 1 else f"{count} concepts ({erased.split(SEPARATOR)[0]}, ...)"
 
 
 def _figure(width: float, height: float) -> Figure:

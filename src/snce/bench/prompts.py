@@ -63,6 +63,19 @@ def held_out_synonym(concept: str) -> str | None:
     return item.synonyms[-1] if item and item.synonyms else None
 
 
+def erased_objects(erased: Sequence[str]) -> list[str]:
+    """Those of the concepts that are objects: the others are styles."""
+    words = vocabulary()
+    return [words[name].name for name in erased if name not in words.styles]
+
+
+def retained_objects(erased: Sequence[str]) -> list[str]:
+    """Objects that are no instance of any erased one."""
+    words = vocabulary()
+    others = [set(words.others(name)) for name in erased_objects(erased)]
+    return [name for name in words.objects if all(name in kept for kept in others)]
+
+
 def precision_prompts(
     erased: Sequence[str], neighbours: Mapping[str, Sequence[str]], sizes: Sizes = Sizes()
 ) -> list[BenchPrompt]:
@@ -74,9 +87,9 @@ def precision_prompts(
     words = vocabulary()
     rng = Random(f"bench {sorted(erased)}")
     styles = [c for c in erased if c in words.styles]
-    objects = [words[c].name for c in erased if c not in words.styles]
+    objects = erased_objects(erased)
     free_styles = [s for s in words.styles if s not in styles]
-    free_objects = [n for n in words.objects if all(n in words.others(c) for c in objects)]
+    free_objects = retained_objects(erased)
     prompts: list[BenchPrompt] = []
 
     def style_of(names: Sequence[str]) -> str | None:

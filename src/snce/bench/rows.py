@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import pyarrow
 
+SEPARATOR = " + "
+"""Between the names of concepts that are erased together."""
 VERSION = "snce-bench-1"
 
 

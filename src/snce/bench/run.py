@@ -18,15 +18,16 @@ import numpy as np
 import torch
 
 from snce.bench.cells import Bench, Cell
-from snce.bench.lineup import BASE, METHODS, Workshop
+from snce.bench.lineup import BASE, METHODS
 from snce.bench.measures import harmonic_mean
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.prompts import Sizes
 from snce.bench.report import write_report
-from snce.bench.rows import join_rows, read_rows, write_rows
+from snce.bench.rows import SEPARATOR, join_rows, read_rows, write_rows
 from snce.bench.summary import markdown, summarise, write_summary
 from snce.demo.grid import save_png
 from snce.demo.table import validation_concepts
+from snce.demo.workers import end_with_parent
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
@@ -46,13 +47,15 @@ TUNING_CONCEPTS = 6
 
 
 def default_concepts() -> list[str]:
-    """12 harmful stand-ins, 12 other objects, and the styles: none of them among the validation concepts."""
+    """12 harmful stand-ins, 12 other objects, and the styles.
+
+    The objects are none of the validation concepts. Two styles are; the summary leaves them out, the heat map has them.
+    """
     words, kept_back = vocabulary(), set(validation_concepts())
     rng = Random("bench concepts")
     harmful = [n for n, o in words.objects.items() if o.harmful and n not in kept_back]
     harmless = [n for n, o in words.objects.items() if not o.harmful and n not in kept_back]
-    styles = [s for s in words.styles if s not in kept_back]
-    return [*rng.sample(harmful, min(12, len(harmful))), *rng.sample(harmless, 12), *styles]
+    return [*rng.sample(harmful, min(12, len(harmful))), *rng.sample(harmless, 12), *words.styles]
 
 
 def concept_sets(concepts: Sequence[str], sizes: Sequence[int]) -> list[tuple[str, ...]]:
@@ -75,26 +78,25 @@ def sizes_for(count: int) -> Sizes:
     return Sizes(direct=n, synonym=n, sentence=n, pair=n, neighbour=2, other=48)
 
 
-def run_cells(config: BenchConfig, cells: Sequence[Cell], folder: Path, console: Console, task_name: str) -> None:
+def run_cells(bench: Bench, cells: Sequence[Cell], folder: Path, workers: int, console: Console, title: str) -> None:
     """Run the cells whose files are not in `folder` yet."""
     from rich.progress import Progress
 
     pending = [cell for cell in cells if not (folder / f"{cell.key}.parquet").exists()]
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(task_name, total=len(cells), completed=len(cells) - len(pending))
-        for _ in _finished(config, pending, folder):
+        task = bar.add_task(title, total=len(cells), completed=len(cells) - len(pending))
+        for _ in _finished(bench, pending, folder, workers):
             bar.advance(task)
 
 
-def _finished(config: BenchConfig, cells: list[Cell], folder: Path) -> Iterator[Cell]:
-    if config.workers == 1 or len(cells) < 2:
-        bench = Bench(config.out)
+def _finished(bench: Bench, cells: list[Cell], folder: Path, workers: int) -> Iterator[Cell]:
+    if workers == 1 or len(cells) < 2:
         for cell in cells:
             run_cell(bench, cell, folder)
             yield cell
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, context, _Worker.start, (config.out,)) as pool:
+    with ProcessPoolExecutor(workers, context, _Worker.start, (bench.folder,)) as pool:
         try:
             for future in as_completed([pool.submit(_Worker.run, cell, folder) for cell in cells]):
                 yield future.result()
@@ -106,7 +108,7 @@ def run_cell(bench: Bench, cell: Cell, folder: Path) -> None:
     """Run one cell; write its strip of pictures, then its rows: the file by which the cell counts as done."""
     rows, cost, strip = bench.run(cell)
     save_png(strip, folder / f"{cell.key}.png")
-    metadata = {"method": cell.method, "erased": " + ".join(cell.erased), "cost": json.dumps(asdict(cost))}
+    metadata = {"method": cell.method, "erased": SEPARATOR.join(cell.erased), "cost": json.dumps(asdict(cost))}
     write_rows(folder / f"{cell.key}.parquet", rows, metadata)
 
 
@@ -117,6 +119,7 @@ class _Worker:
 
     @classmethod
     def start(cls, folder: Path) -> None:
+        end_with_parent()
         torch.set_num_threads(1)
         cls.bench = Bench(folder)
 
@@ -126,22 +129,21 @@ class _Worker:
         return cell
 
 
-def tune(config: BenchConfig, names: Sequence[str], console: Console) -> dict[str, float]:
+def tune(bench: Bench, names: Sequence[str], workers: int, console: Console) -> dict[str, float]:
     """The best value of each method's knob, by its harmonic mean over validation concepts.
 
     Writes DIR/tuned.json with the figures of the whole grid. Every method gets the same concepts, prompts and seeds;
     the grids have three to six values, the published one among them.
     """
-    folder = config.out / "tuning"
+    folder = bench.folder / "tuning"
     concepts = validation_concepts()[:TUNING_CONCEPTS]
-    bench = Bench(config.out)
     grids = {}
     for name in names:
         method = METHODS[name](bench.workshop)
         if method.knob is not None:
             grids[name] = method.knob.grid
     cells = [Cell(m, v, (c,), TUNING_SIZES) for m, grid in grids.items() for v in grid for c in concepts]
-    run_cells(config, cells, folder, console, "tuning")
+    run_cells(bench, cells, folder, workers, console, "tuning")
     record, best = {}, {}
     for name, grid in grids.items():
         scores = {}
@@ -150,7 +152,7 @@ def tune(config: BenchConfig, names: Sequence[str], console: Console) -> dict[st
             scores[value] = float(np.mean([harmonic_mean(read_rows([part])[0]) for part in parts]))
         best[name] = max(scores, key=scores.__getitem__)
         record[name] = {"chosen": best[name], "harmonic mean by value": scores}
-    write_text(config.out / "tuned.json", json.dumps(record, indent=1) + "\n")
+    write_text(bench.folder / "tuned.json", json.dumps(record, indent=1) + "\n")
     return best
 
 
@@ -162,13 +164,13 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     """
     methods = chosen_methods(config.methods)
     cells = shard(all_cells(config, methods), config.shard)
-    workshop = Workshop(config.out, progress=True)
+    bench = Bench(config.out, progress=True)
     for name in methods:
-        METHODS[name](workshop)  # trains the SAEs that they share, before processes would each do it
-    best = tune(config, methods, console) if config.tune else {}
+        METHODS[name](bench.workshop)  # trains the SAEs that they share, before processes would each do it
+    best = tune(bench, methods, config.workers, console) if config.tune else {}
     cells = [replace(cell, setting=best.get(cell.method)) for cell in cells]
     parts = config.out / "parts"
-    run_cells(config, cells, parts, console, "precision suite")
+    run_cells(bench, cells, parts, config.workers, console, "precision suite")
     found = sorted(parts.glob("*.parquet"))
     join_rows(found, config.out / "results.parquet")
     summary = summarise(found)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snce.bench.measures import MEASURES, Interval, bootstrap
-from snce.bench.rows import read_rows
+from snce.bench.rows import SEPARATOR, read_rows
+from snce.demo.table import validation_concepts
+from snce.emblem.vocabulary import vocabulary
 from snce.storage import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: sentence", "kept: others",
@@ -21,15 +23,30 @@ COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: senten
 _SHARES = set(COLUMNS) - {"fréchet distance"}
 
 
+def groups(erased: Iterable[str]) -> dict[str, set[str]]:
+    """What is summed up together: titles, and sets of erased concepts. Concepts that chose settings are in none."""
+    words, kept_back = vocabulary(), set(validation_concepts())
+    sets = {name: set(name.split(SEPARATOR)) for name in erased}
+    counts = sorted({len(s) for s in sets.values()})
+    alone = {name for name, s in sets.items() if len(s) == 1} - kept_back
+    found = {
+        "One concept at a time": alone,
+        "Harmful stand-ins": {name for name in alone if name in words.objects and words.objects[name].harmful},
+        "Other objects": {name for name in alone if name in words.objects and not words.objects[name].harmful},
+        "Styles": alone & set(words.styles),
+        **{f"{n} concepts together": {name for name, s in sets.items() if len(s) == n} for n in counts if n > 1},
+    }
+    return {title: members for title, members in found.items() if members}
+
+
 def summarise(parts: Sequence[Path], samples: int = 1000) -> dict[str, Any]:
-    """Per number of concepts erased together and per method: every measure with its interval, and the costs."""
+    """Per group of erased concepts and per method: every measure with its interval, and the costs."""
     columns, metadata = read_rows(parts)
-    counts = np.array([1 + name.count(" + ") for name in columns["erased"].tolist()])
     result: dict[str, Any] = {}
-    for count in sorted(set(counts.tolist())):
-        methods: dict[str, Any] = {}
+    for title, members in groups(dict.fromkeys(columns["erased"].tolist())).items():
+        methods = result[title] = {}
         for method in dict.fromkeys(columns["method"].tolist()):
-            chosen = (columns["method"] == method) & (counts == count)
+            chosen = (columns["method"] == method) & np.isin(columns["erased"], list(members))
             if chosen.any():
                 rows = {name: column[chosen] for name, column in columns.items()}
                 methods[method] = {
@@ -37,9 +54,8 @@ def summarise(parts: Sequence[Path], samples: int = 1000) -> dict[str, Any]:
                     "sets": len(set(rows["erased"].tolist())),
                     "pictures": int(chosen.sum()),
                     **{name: bootstrap(rows, measure, samples)._asdict() for name, measure in MEASURES.items()},
-                    **_costs([m for m in metadata if m["method"] == method and 1 + m["erased"].count(" + ") == count]),
+                    **_costs([m for m in metadata if m["method"] == method and m["erased"] in members]),
                 }
-        result[str(count)] = methods
     return result
 
 
@@ -55,13 +71,12 @@ def _costs(metadata: Sequence[dict[str, str]]) -> dict[str, float]:
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """One table per number of concepts erased together, the best harmonic mean first."""
+    """One table per group, the best harmonic mean first."""
     tables = []
-    for count, methods in summary.items():
-        heading = "One concept at a time" if count == "1" else f"{count} concepts together"
-        lines = [f"### {heading}", "", "| method | setting | " + " | ".join(COLUMNS) + " | to prepare | size | time |"]
+    for title, methods in summary.items():
+        lines = [f"### {title}", "", "| method | setting | " + " | ".join(COLUMNS) + " | to prepare | size | time |"]
         lines.append("|---" * (len(COLUMNS) + 5) + "|")
-        for name, found in sorted(methods.items(), key=lambda item: -item[1]["harmonic mean"]["value"]):
+        for name, found in sorted(methods.items(), key=lambda item: -_rank(item[1])):
             cells = [_cell(column, Interval(**found[column])) for column in COLUMNS]
             setting = "-" if found["setting"] != found["setting"] else f"{found['setting']:g}"
             cost = (
@@ -70,6 +85,11 @@ def markdown(summary: dict[str, Any]) -> str:
             lines.append(f"| {name} | {setting} | " + " | ".join(cells) + f" | {cost} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables) + "\n"
+
+
+def _rank(found: dict[str, Any]) -> float:
+    value = found["harmonic mean"]["value"]
+    return value if value == value else -1.0
 
 
 def _cell(column: str, figure: Interval) -> str:

@@ -48,6 +48,7 @@ class Method(Protocol):
 
     name: ClassVar[str]
     knob: ClassVar[Knob | None]
+    """What is tuned; None: nothing."""
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> Erasure:
         """Fit whatever the method fits. `seed` decides all that is random in it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from snce.bench.methods.base import Knob
-from snce.erase.build import build_eraser
+from snce.erase.build import OVERSHOOT, build_eraser
 from snce.erase.eraser import compose
 from snce.errors import SnceError
 from snce.neurons.find import find_neurons
@@ -26,19 +26,20 @@ if TYPE_CHECKING:
 class SNCE:
     """The best neurons of each concept are found, switched off, and joined with those of the other concepts.
 
-    Every other prompt of a concept ranks the neurons; the rest set threshold and strength. As the paper has it: an SAE
-    of a position code (`SAEConfig.plain`) and strength 1.
+    Every other prompt of a concept ranks the neurons; the rest set threshold and strength.
     """
 
     name: ClassVar[str] = "snce"
-    knob: ClassVar[Knob | None] = Knob("strength", (1.0, 1.5, 2.0, 3.0))
+    knob: ClassVar[Knob | None] = Knob("overshoot", (0.75, 1.0, 1.25, 1.5, 2.0))
 
     sae: SparseAutoencoder = field(repr=False)
     """Trained on this pipeline's text tower."""
     n: int = 1
     """Neurons per concept."""
     strength: float | None = None
-    """Of every neuron; None for the one that neutralises its concept: see `snce.erase.build.neutralising_strength`."""
+    """Of every neuron; None for the one that neutralises its concept (`snce.erase.build.neutralising_strength`), times
+    `overshoot`."""
+    overshoot: float = OVERSHOOT
     rule: str = "modulated"
     """By what neurons are ranked: see `snce.neurons.scores.RULES`."""
 
@@ -55,7 +56,17 @@ class SNCE:
         rank_t, test_t = harvest(tower, concept.targets).halves()
         rank_n, test_n = harvest(tower, concept.neutrals).halves()
         cards = find_neurons(self.sae, rank_t, rank_n, self.rule, self.n)
-        return build_eraser(concept.name, self.sae, cards, tower, test_t, test_n, self.strength)
+        return build_eraser(concept.name, self.sae, cards, tower, test_t, test_n, self.strength, self.overshoot)
+
+
+@dataclass(frozen=True)
+class PaperSNCE(SNCE):
+    """As the paper has it: an SAE of a position code (`SAEConfig.plain`), and one strength for all concepts."""
+
+    name: ClassVar[str] = "snce as in the paper"
+    knob: ClassVar[Knob | None] = Knob("strength", (1.0, 1.5, 2.0, 3.0, 4.0))
+
+    strength: float | None = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from snce.bench.methods.denoise import around_denoiser, encode, epsilon_scale, step_index, tokenize
+from snce.bench.methods.denoise import encode, epsilon_scale, step_index, tokenize
+from snce.bench.methods.hooks import around_denoiser
 from snce.bench.methods.negative_prompt import NegativePrompt
 from snce.bench.methods.safree import SAFREE, SAFREEErasure, basis, projected, safe_embedding
 from snce.bench.methods.sld import SLD

@@ -10,11 +10,14 @@ import torch
 from torch import nn
 
 from snce.bench.methods.ablation import ConceptAblation
-from snce.bench.methods.denoise import PromptTokens, Sampler, encode, recorded_prompts, tokenize
+from snce.bench.methods.adapters import Adapter, adapted
+from snce.bench.methods.denoise import encode, tokenize
 from snce.bench.methods.esd import ESD
+from snce.bench.methods.hooks import PromptTokens, recorded_prompts
 from snce.bench.methods.saeuron import SAeUron, SAeUronErasure, scores
 from snce.bench.methods.saeuron_sae import Sampling, UNetSAE, last_cross_attention, train_unet_sae
-from snce.bench.methods.spm import SPM, Adapter, SPMErasure, Transport, adapted
+from snce.bench.methods.sampling import Sampler
+from snce.bench.methods.spm import SPM, SPMErasure, Transport
 from snce.errors import SnceError
 from snce.sae.model import SAEConfig
 from snce.sae.train import TrainConfig

@@ -9,17 +9,10 @@ import torch
 from torch import Tensor
 
 from snce.bench.methods.base import Knob
-from snce.bench.methods.denoise import (
-    Sampler,
-    TrainedWeights,
-    check_pipeline,
-    drawn,
-    encode,
-    minimise,
-    predict,
-    trainable_copy,
-)
+from snce.bench.methods.denoise import check_pipeline, encode, predict
 from snce.bench.methods.prompts import neutral_prompts
+from snce.bench.methods.sampling import Sampler, drawn
+from snce.bench.methods.training import TrainedWeights, minimise, trainable_copy
 from snce.checkpoint import generator
 
 if TYPE_CHECKING:

@@ -9,16 +9,9 @@ import torch
 from torch import Tensor
 
 from snce.bench.methods.base import Knob
-from snce.bench.methods.denoise import (
-    Sampler,
-    TrainedWeights,
-    check_pipeline,
-    drawn,
-    encode,
-    minimise,
-    predict,
-    trainable_copy,
-)
+from snce.bench.methods.denoise import check_pipeline, encode, predict
+from snce.bench.methods.sampling import Sampler, drawn
+from snce.bench.methods.training import TrainedWeights, minimise, trainable_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from snce.bench.methods.denoise import around_encode_prompt, check_pipeline
+from snce.bench.methods.denoise import check_pipeline
+from snce.bench.methods.hooks import around_encode_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from snce.bench.methods.base import Knob, nbytes
-from snce.bench.methods.denoise import Sampler, around_denoiser, check_pipeline, full_precision
+from snce.bench.methods.denoise import check_pipeline, full_precision
+from snce.bench.methods.hooks import around_denoiser
 from snce.bench.methods.prompts import neutral_prompts
 from snce.bench.methods.saeuron_sae import SAMPLING, TRAINING, Sampling, UNetSAE, mean_codes, train_unet_sae
+from snce.bench.methods.sampling import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from snce.bench.methods.denoise import Call
+    from snce.bench.methods.hooks import Call
     from snce.sae.train import TrainConfig
     from snce.text.prompts import Concept
 

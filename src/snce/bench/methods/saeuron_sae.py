@@ -10,7 +10,8 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from snce.bench.methods.denoise import Sampler, check_pipeline, encode, full_precision
+from snce.bench.methods.denoise import check_pipeline, encode, full_precision
+from snce.bench.methods.sampling import Sampler
 from snce.checkpoint import generator
 from snce.errors import SnceError
 from snce.sae.model import SAEConfig, SparseAutoencoder

@@ -12,22 +12,14 @@ import torch
 from torch import Tensor
 
 from snce.bench.methods.base import Knob
-from snce.bench.methods.denoise import (
-    PromptTokens,
-    around_denoiser,
-    check_pipeline,
-    full_precision,
-    is_guided,
-    recorded_prompts,
-    step_index,
-    tokenize,
-)
+from snce.bench.methods.denoise import check_pipeline, full_precision, is_guided, step_index, tokenize
+from snce.bench.methods.hooks import PromptTokens, around_denoiser, recorded_prompts
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from snce.bench.methods.denoise import Call
+    from snce.bench.methods.hooks import Call
     from snce.text.prompts import Concept
 
 MASK = 0

@@ -11,21 +11,14 @@ import torch
 from torch import Tensor
 
 from snce.bench.methods.base import Knob
-from snce.bench.methods.denoise import (
-    around_denoiser,
-    around_encode_prompt,
-    check_pipeline,
-    encode,
-    epsilon_scale,
-    is_guided,
-    step_index,
-)
+from snce.bench.methods.denoise import check_pipeline, encode, epsilon_scale, is_guided, step_index
+from snce.bench.methods.hooks import around_denoiser, around_encode_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from inspect import BoundArguments
 
-    from snce.bench.methods.denoise import Call
+    from snce.bench.methods.hooks import Call
     from snce.text.prompts import Concept
 
 

@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from snce.bench.methods.adapters import Adapter, Adapters, Scale, adapted, hooked
 from snce.bench.methods.base import Knob, nbytes
-from snce.bench.methods.denoise import (
-    PromptTokens,
-    Sampler,
-    around_denoiser,
-    check_pipeline,
-    drawn,
-    encode,
-    is_guided,
-    minimise,
-    predict,
-    recorded_prompts,
-    tokenize,
-)
+from snce.bench.methods.denoise import check_pipeline, encode, is_guided, predict, tokenize
+from snce.bench.methods.hooks import PromptTokens, around_denoiser, recorded_prompts
 from snce.bench.methods.prompts import neutral_prompts
+from snce.bench.methods.sampling import Sampler, drawn
+from snce.bench.methods.training import minimise
 from snce.checkpoint import generator
-from snce.errors import SnceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from snce.bench.methods.denoise import Call
+    from snce.bench.methods.hooks import Call
     from snce.text.prompts import Concept
 
 
@@ -104,7 +94,7 @@ class SPM:
         if anchors is None:
             return adapters, ()
         targets = [encode(pipe, [concept.name] if self.prompts == "name" else concept.targets)]
-        sampler, scale = Sampler(pipe, self.sampling_steps, self.guidance), _Scale()
+        sampler, scale = Sampler(pipe, self.sampling_steps, self.guidance), Scale()
         parameters = [p.requires_grad_(True) for a in adapters.values() for p in (a.down, a.up)]
 
         def loss(rng: torch.Generator) -> Tensor:
@@ -137,76 +127,6 @@ def _rate(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
-@dataclass(frozen=True)
-class Adapter:
-    """K adapters of rank one on one layer."""
-
-    down: Tensor
-    """[K, in] or, for a convolution, [K, in, h, w]."""
-    up: Tensor
-    """[out, K]."""
-
-    @classmethod
-    def fresh(cls, layer: nn.Module, rng: torch.Generator) -> Adapter:
-        """One adapter: down uniform as in Kaiming's initialisation (as published), up zero: the identity."""
-        weight: Any = layer.weight
-        shape = (1, *weight.shape[1:])
-        bound = (3 / weight[0].numel()) ** 0.5
-        down = (torch.rand(shape, generator=rng) * 2 - 1) * bound
-        return cls(down.to(weight.device), torch.zeros(len(weight), 1, device=weight.device))
-
-    @classmethod
-    def stacked(cls, adapters: Sequence[Adapter]) -> Adapter:
-        return cls(torch.cat([a.down for a in adapters]), torch.cat([a.up for a in adapters], 1))
-
-    def __call__(self, layer: nn.Module, x: Tensor, scale: Tensor) -> Tensor:
-        """What is added to the layer's output for its input x; scale: m, [1 or rows, K]."""
-        down, up = self.down.to(x), self.up.to(x)
-        if isinstance(layer, nn.Conv2d):
-            z = F.conv2d(x, down, None, layer.stride, layer.padding, layer.dilation)
-            return F.conv2d(z * scale.to(z)[:, :, None, None], up[:, :, None, None])
-        z = F.linear(x, down)
-        return F.linear(z * scale.to(z).reshape(len(scale), *(1,) * (z.ndim - 2), -1), up)
-
-
-Adapters = dict[str, Adapter]
-
-
-def adapted(unet: nn.Module) -> list[tuple[str, nn.Linear | nn.Conv2d]]:
-    """The layers that get adapters: all linear layers and convolutions of the UNet's blocks."""
-    found = [
-        (name, module)
-        for name, module in unet.named_modules()
-        if name.startswith(("down_blocks.", "mid_block.", "up_blocks."))
-        and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
-    ]
-    if not found:
-        raise SnceError(f"{type(unet).__name__} has no linear layers or convolutions in its blocks")
-    return found
-
-
-class _Scale(threading.local):
-    """m of the UNet call that runs in this thread, [1 or rows, K]; None: the adapters are off."""
-
-    value: Tensor | None = None
-
-
-@contextmanager
-def hooked(unet: nn.Module, adapters: Adapters, scale: _Scale) -> Iterator[None]:
-    """The adapters act on the UNet's layers inside the block, by `scale.value`."""
-
-    def hook_of(adapter: Adapter) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            return None if scale.value is None else output + adapter(layer, inputs[0], scale.value).to(output)
-
-        return hook
-
-    with ExitStack() as stack:
-        for name, adapter in adapters.items():
-            stack.callback(unet.get_submodule(name).register_forward_hook(hook_of(adapter)).remove)
-        yield
-
-
 def far_anchors(anchors: Tensor, targets: Tensor, n: int, rng: torch.Generator) -> Tensor:
     """n of `anchors` [a, positions, d], drawn in proportion to 1 - |cosine to the targets' mean|."""
     cosine = torch.cosine_similarity(anchors.flatten(1).float(), targets.flatten(1).float().mean(0, keepdim=True))
@@ -229,7 +149,7 @@ class SPMErasure:
 
     @contextmanager
     def attached(self, pipe: Any) -> Iterator[None]:
-        scale = _Scale()
+        scale = Scale()
         with recorded_prompts(pipe) as known:
             transport = Transport(pipe, known, encode(pipe, self.names), tokenize(pipe, self.names), scale)
             with hooked(pipe.unet, self.layers, scale), around_denoiser(pipe, transport.predict):
@@ -246,7 +166,7 @@ class Transport:
     """Embeddings of the names, [K, positions, d]."""
     tokens: Tensor
     """Their token ids, [K, positions]."""
-    scale: _Scale = field(default_factory=_Scale)
+    scale: Scale = field(default_factory=Scale)
 
     def similarity(self, embeddings: Tensor) -> Tensor:
         """m, [n, K], in 0...1, of embeddings [n, positions, d]."""

@@ -39,6 +39,9 @@ class TrainConfig:
     """Weight of that loss."""
     dead_after: int = 150
     """Steps of silence after which a latent counts as dead."""
+    nested: tuple[int, ...] = ()
+    """Matryoshka (Bussmann et al. 2025, arXiv 2503.17547): the first n latents alone must reconstruct too, for each n
+    given here, so that the first ones stand for what is common; the loss is the mean over all of these."""
     held_out: float = 0.05
     """Share of the prompts on which the metrics are taken."""
     seed: int = 0
@@ -74,10 +77,12 @@ def train_sae(
         checkpoint: file to save the state to every 200 steps and to resume from.
 
     Raises:
-        SnceError: widths that do not fit, NaN among the embeddings, or another training's checkpoint.
+        SnceError: widths or nested sizes that do not fit, NaN among the embeddings, or another training's checkpoint.
     """
     if data.x.shape[-1] != config.width:
         raise SnceError(f"the SAE has width {config.width}, the embeddings have {data.x.shape[-1]}")
+    if not all(0 < n < config.latents for n in train.nested):
+        raise SnceError(f"nested = {train.nested} must lie between 1 and the number of latents, {config.latents}")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(train.seed))
     n_test = max(1, round(train.held_out * len(data))) if len(data) > 1 else 0
     test, fit = order[:n_test], order[n_test:]
@@ -172,20 +177,25 @@ def _draw_positions(data: Embeddings, rows: Tensor, padding: int, rng: torch.Gen
 def _loss(sae: SparseAutoencoder, x: Tensor, kinds: Tensor, silence: _Silence, train: TrainConfig) -> Tensor:
     """Fraction of variance unexplained, plus the AuxK term."""
     # A prompt's k latents serve all its positions: gathering their rows is far less than the dense product. A position
-    # code would gather k rows for every position, and BatchTopK has rows of different length: they go the dense way.
-    dense = sae.config.support == "position" or sae.config.activation == "batchtopk"
+    # code would gather k rows for every position, BatchTopK has rows of different length, and the latents of a nested
+    # reconstruction are no fixed number: they go the dense way.
+    dense = sae.config.support == "position" or sae.config.activation == "batchtopk" or bool(train.nested)
     with torch.set_grad_enabled(dense):
         pre = sae.pre(x, kinds)
     with torch.no_grad():
         strength = sae.strength(pre, kinds)
+    smaller = []
     if dense:
-        written, fired = _written_densely(sae, pre, sae.choose(pre, kinds))
+        mask = sae.choose(pre, kinds)
+        written, fired = _written_densely(sae, pre, mask)
+        for n in train.nested:
+            smaller.append(_written_densely(sae, pre, mask & (torch.arange(mask.shape[-1], device=x.device) < n))[0])
     else:
         written, fired = _written_sparsely(sae, x, kinds, strength, sae.config.k)
     silence.steps += 1
     silence.steps[fired] = 0
     residual = x - sae.b_dec - written
-    loss = fvu(sae, residual, kinds)
+    loss = torch.stack([fvu(sae, r, kinds) for r in (residual, *(x - sae.b_dec - part for part in smaller))]).mean()
     dead = silence.steps > train.dead_after
     k_aux = min(train.aux_k, int(dead.sum()))
     if k_aux:

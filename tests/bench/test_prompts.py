@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from snce.bench.plan import concept_sets, default_concepts
 from snce.bench.prompts import Sizes, held_out_synonym, precision_prompts
 from snce.bench.rows import SEPARATOR
-from snce.bench.run import concept_sets, default_concepts
-from snce.bench.summary import groups
+from snce.bench.summary import VALIDATION, groups
 from snce.demo.table import validation_concepts
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
@@ -70,6 +70,7 @@ def test_concepts_that_chose_settings_are_not_reported_on():
     sets = concept_sets(concepts, [1, 5, 10])
     assert all(len(set(erased)) == len(erased) for erased in sets)
     summed_up = groups(SEPARATOR.join(erased) for erased in sets)
+    assert summed_up.pop(VALIDATION) == kept_back & set(vocabulary().styles)
     for members in summed_up.values():
         assert not any(kept_back & set(name.split(SEPARATOR)) for name in members)
     assert len(summed_up["One concept at a time"]) == 24 + 7

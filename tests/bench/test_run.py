@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from snce.bench import lineup, run
+from snce.bench import lineup, plan, tuning
 from snce.bench.cells import Bench, Cell
 from snce.bench.prompts import Sizes
 from snce.bench.rows import read_rows
@@ -24,9 +24,9 @@ OPTIONS = ("--methods", "UCE, SNCE", "--concepts", "bomb,twemoji", "--sets", "1"
 def small(monkeypatch, trained):
     """The SAE of the tests, and few prompts."""
     monkeypatch.setattr(lineup.Workshop, "sae", trained.sae)
-    monkeypatch.setattr(run, "sizes_for", lambda _: SIZES)
-    monkeypatch.setattr(run, "TUNING_SIZES", SIZES)
-    monkeypatch.setattr(run, "TUNING_CONCEPTS", 1)
+    monkeypatch.setattr(plan, "sizes_for", lambda _: SIZES)
+    monkeypatch.setattr(tuning, "TUNING_SIZES", SIZES)
+    monkeypatch.setattr(tuning, "TUNING_CONCEPTS", 1)
 
 
 def bench(folder, *options):
@@ -108,9 +108,9 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(finished, tmp_path, monkeyp
 
 def test_shards_share_the_cells_without_rest():
     cells = [Cell(m, None, (c,)) for c in ("bomb", "axe", "twemoji") for m in ("none", "UCE")]
-    shards = [run.shard(cells, f"{i}/4") for i in (1, 2, 3, 4)]
+    shards = [plan.shard(cells, f"{i}/4") for i in (1, 2, 3, 4)]
     assert sorted(c.key for part in shards for c in part) == sorted(c.key for c in cells)
-    assert run.shard(cells, "1/1") == cells
+    assert plan.shard(cells, "1/1") == cells
 
 
 def test_tuning_tries_every_value_and_keeps_the_best(tmp_path):

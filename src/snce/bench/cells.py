@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from snce.bench.ablations import ABLATIONS
 from snce.bench.judged import Seen, look
 from snce.bench.lineup import METHODS, Workshop, setting_of, with_setting
 from snce.bench.prompts import KINDS, Sizes, erased_objects, held_out_synonym, precision_prompts, retained_objects
@@ -21,6 +22,7 @@ from snce.demo.pictures import BATCH, draw
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
 from snce.storage import read_tensors, write_tensors
+from snce.text.towers import weights_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _KIND = "snce-bench-pictures-1"
 NEIGHBOURS = 5
+MAKERS = METHODS | ABLATIONS
 SIZES = Sizes()
 
 
@@ -75,12 +78,16 @@ class Bench:
             near[name] = [names[i] for i in order.tolist() if names[i] in retained][:NEIGHBOURS]
         return near
 
+    def stamp(self, cell: Cell) -> str:
+        """Tells results of other weights or numbers of prompts apart."""
+        return f"{self.workshop.lab.fingerprint} {weights_fingerprint(self.workshop.lab.judge.net)} {cell.sizes}"
+
     def run(self, cell: Cell) -> tuple[list[Row], Cost, Image]:
         """Prepare, draw, judge: (rows, cost, a strip of pictures before and after)."""
         pipe = self.workshop.lab.pipe
         prompts = precision_prompts(cell.erased, self.neighbours(cell.erased), cell.sizes)
         before, seen_before = self._before(cell, prompts)
-        method = METHODS[cell.method](self.workshop)
+        method = MAKERS[cell.method](self.workshop)
         if cell.setting is not None:
             method = with_setting(method, cell.setting)
         concepts = [load_concept(name, without=_words_kept_back(name)) for name in cell.erased]

@@ -18,9 +18,10 @@ class BenchConfig:
     out: Path = Path("bench")
     """Folder for the results. An interrupted run goes on from what is there."""
     methods: str = "all"
-    """"all", or names with commas between them."""
+    """"all", names with commas between them, or "ablations": SNCE with one thing at a time changed."""
     concepts: str = "default"
-    """"default" (harmful stand-ins, other objects, styles), or names with commas between them."""
+    """"default" (harmful stand-ins, other objects, styles), "validation" (those that choose settings), or names with
+    commas between them."""
     sets: str = "1,5,10,25"
     """How many concepts are erased together, with commas between the numbers."""
     shard: str = "1/1"

@@ -21,7 +21,7 @@ from snce.bench.methods.sld import SLD
 from snce.bench.methods.spm import SPM
 from snce.bench.methods.steerers import ConceptSteerers
 from snce.bench.methods.uce import UCE
-from snce.demo.laboratory import SAE, Laboratory
+from snce.demo.laboratory import CAPTIONS, SAE, TRAINING, Laboratory
 from snce.emblem.corpus import captions_for_training
 from snce.emblem.load import GUIDANCE, STEPS
 from snce.sae.formats import SAEOrigin, load_sae, save_sae
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from snce.bench.methods.base import Method
     from snce.sae.model import SparseAutoencoder
+    from snce.sae.train import TrainConfig
 
 BASE = "none"
 OURS = "SNCE"
@@ -53,25 +54,29 @@ class Workshop:
     @cached_property
     def sae(self) -> SparseAutoencoder:
         """Ours: the demo's."""
-        return self._text_sae("sae", SAE)
+        return self.text_sae("sae", SAE)
 
     @cached_property
     def large_sae(self) -> SparseAutoencoder:
         """With many active latents, as ItD has it: where few are active, its gate cannot tell prompts apart."""
-        return self._text_sae("large-sae", SAEConfig.plain(self.lab.tower.width, latents=4096, k=64))
+        return self.text_sae("large-sae", SAEConfig.plain(self.lab.tower.width, latents=4096, k=64))
 
     @cached_property
     def plain_sae(self) -> SparseAutoencoder:
         """A code per position, as rivals have it and as we take the paper to mean."""
-        return self._text_sae("plain-sae", SAEConfig.plain(self.lab.tower.width, latents=2048, k=32))
+        return self.text_sae("plain-sae", SAEConfig.plain(self.lab.tower.width, latents=2048, k=32))
 
-    def _text_sae(self, name: str, config: SAEConfig) -> SparseAutoencoder:
+    def text_sae(
+        self, name: str, config: SAEConfig, training: TrainConfig = TRAINING, captions: int = CAPTIONS
+    ) -> SparseAutoencoder:
+        """The SAE of this name; trained on so many captions if the folder does not have it."""
         path, tower = self.folder / f"{name}.safetensors", self.lab.tower
         if path.exists():
             sae, origin = load_sae(path)
             origin.check(tower)
             return sae
-        trained = self.lab.train(config)
+        lab = self.lab if captions == self.lab.captions else Laboratory(captions, self.progress)
+        trained = lab.train(config, training)
         save_sae(trained.sae, path, SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline))
         return trained.sae
 

@@ -1,7 +1,9 @@
-"""The results of the benchmark: a parquet file with one row per picture."""
+"""The results of the benchmark: parquet files with one row per picture, in one schema for all suites."""
 
 from __future__ import annotations
 
+import math
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -11,14 +13,14 @@ from snce.errors import SnceError
 from snce.storage import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import pyarrow
 
 SEPARATOR = " + "
 """Between the names of concepts that are erased together."""
-VERSION = "snce-bench-1"
+VERSION = "snce-bench-2"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Row:
     erased: str
     """The erased concepts, joined by " + "."""
     kind: str
-    """See `BenchPrompt.kind`."""
+    """See `BenchPrompt.kind`; "i2p" for the prompts of I2P, which may show the concept and do not name it."""
     concept: str
     prompt: str
     seed: int
@@ -52,7 +54,14 @@ class Row:
     """In dB against the picture before; infinite where identical."""
     features_before: np.ndarray
     features_after: np.ndarray
-    """The judge's, float16 [width]."""
+    """Of the judge, or of Inception where FID is measured; float16 [width], empty where there are none."""
+    suite: str = "emblem"
+    model: str = "emblem"
+    text_score_before: float = math.nan
+    text_score_after: float = math.nan
+    """CLIP score, 0 to 100; NaN where it is not measured."""
+    detail: str = ""
+    """JSON of what the judges of a suite saw, before and after; "" where there is no more than the columns."""
 
 
 @dataclass(frozen=True)
@@ -75,43 +84,99 @@ def write_rows(path: Path, rows: Sequence[Row], metadata: dict[str, str]) -> Non
         parquet.write_table(table, temporary, compression="zstd")
 
 
+def stored_metadata(path: Path) -> dict[str, str]:
+    """The metadata that `write_rows` was given; empty for a file that is none of these results."""
+    pa, parquet = _pyarrow()
+    try:
+        found = parquet.read_metadata(path).metadata or {}
+        return {k.decode(): v.decode() for k, v in found.items() if k != b"ARROW:schema"}
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError):
+        return {}
+
+
 def read_rows(paths: Iterable[Path]) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
-    """Columns of all files, one after the other, and the metadata of each.
+    """Columns of all files, one after the other, and the metadata of each. Features are float32 [rows, width].
 
     Raises:
-        SnceError: no files, or one that is damaged or of another kind.
+        SnceError: no files, one that is damaged or of another kind, or features of different widths.
     """
-    table, metadata = _read(paths)
+    pa, _ = _pyarrow()
+    tables, metadata = zip(*_tables(paths), strict=True)
+    table = pa.concat_tables(tables)
     columns = {name: table[name].to_numpy() for name in table.column_names if not name.startswith("features")}
     for name in ("features_before", "features_after"):
-        columns[name] = np.stack(table[name].to_pylist()).astype(np.float32)
-    return columns, metadata
+        columns[name] = _matrix(name, table[name])
+    return columns, list(metadata)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file, without its rows.
+
+    Raises:
+        SnceError: the file is damaged or of another kind.
+    """
+    _, parquet = _pyarrow()
+    with _damage_is_named(path):
+        schema = parquet.read_schema(path)
+        return _checked(path, schema)
 
 
 def join_rows(paths: Iterable[Path], path: Path) -> None:
-    """Write the rows of all files into one."""
-    _, parquet = _pyarrow()
-    table, _ = _read(paths)
-    with replacing(path) as temporary:
-        parquet.write_table(table.replace_schema_metadata({"format": VERSION}), temporary, compression="zstd")
+    """Write the rows of all files into one, file by file: they need not fit into memory together.
 
-
-def _read(paths: Iterable[Path]) -> tuple[pyarrow.Table, list[dict[str, str]]]:
+    Raises:
+        SnceError: as `read_rows`.
+    """
     pa, parquet = _pyarrow()
-    tables, metadata = [], []
+    schema = _schema(pa).with_metadata({"format": VERSION})
+    with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for table, _ in _tables(paths):
+            writer.write_table(table.replace_schema_metadata({"format": VERSION}))
+
+
+def _tables(paths: Iterable[Path]) -> Iterator[tuple[pyarrow.Table, dict[str, str]]]:
+    _, parquet = _pyarrow()
+    none = True
     for path in paths:
-        try:
+        none = False
+        with _damage_is_named(path):
             table = parquet.read_table(path)
-            found = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-            raise SnceError(f"cannot read {path}: {' '.join(str(error).split())[:200]}") from error
-        if found.get("format") != VERSION or table.schema.remove_metadata() != _schema(pa):
-            raise SnceError(f"{path} holds no results of this benchmark: its format is {found.get('format')!r}")
-        tables.append(table.replace_schema_metadata(None))
-        metadata.append(found)
-    if not tables:
+            metadata = _checked(path, table.schema)
+        yield table.replace_schema_metadata(None), metadata
+    if none:
         raise SnceError("no results to read")
-    return pa.concat_tables(tables), metadata
+
+
+@contextmanager
+def _damage_is_named(path: Path) -> Iterator[None]:
+    pa, _ = _pyarrow()
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise SnceError(f"cannot read {path}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _checked(path: Path, schema: pyarrow.Schema) -> dict[str, str]:
+    """The metadata of a file with this schema."""
+    found = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+    pa, _ = _pyarrow()
+    if found.get("format") != VERSION or schema.remove_metadata() != _schema(pa):
+        raise SnceError(
+            f"{path} holds no results of this version of the benchmark: its format is {found.get('format')!r}, not "
+            f"{VERSION!r}"
+        )
+    return found
+
+
+def _matrix(name: str, column: pyarrow.ChunkedArray) -> np.ndarray:
+    """Lists of one length as float32 [rows, width]."""
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    widths = {int(w) for chunk in chunks for w in np.unique(np.diff(chunk.offsets.to_numpy()))}
+    if len(widths) > 1:
+        raise SnceError(f"{name} has rows of different widths, {sorted(widths)}: they are not of one judge")
+    rows, width = len(column), next(iter(widths), 0)
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False).astype(np.float32) for chunk in chunks]
+    return np.concatenate([np.empty(0, np.float32), *flat]).reshape(rows, width)
 
 
 def _schema(pa) -> pyarrow.Schema:

@@ -23,8 +23,11 @@ COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: senten
 _SHARES = set(COLUMNS) - {"fréchet distance"}
 
 
+VALIDATION = "Validation concepts"
+
+
 def groups(erased: Iterable[str]) -> dict[str, set[str]]:
-    """What is summed up together: titles, and sets of erased concepts. Concepts that chose settings are in none."""
+    """What is summed up together: titles, and sets of erased concepts. Those that chose settings are kept apart."""
     words, kept_back = vocabulary(), set(validation_concepts())
     sets = {name: set(name.split(SEPARATOR)) for name in erased}
     counts = sorted({len(s) for s in sets.values()})
@@ -35,6 +38,7 @@ def groups(erased: Iterable[str]) -> dict[str, set[str]]:
         "Other objects": {name for name in alone if name in words.objects and not words.objects[name].harmful},
         "Styles": alone & set(words.styles),
         **{f"{n} concepts together": {name for name, s in sets.items() if len(s) == n} for n in counts if n > 1},
+        VALIDATION: kept_back & sets.keys(),
     }
     return {title: members for title, members in found.items() if members}
 
@@ -77,12 +81,12 @@ def markdown(summary: dict[str, Any]) -> str:
         lines = [f"### {title}", "", "| method | setting | " + " | ".join(COLUMNS) + " | to prepare | size | time |"]
         lines.append("|---" * (len(COLUMNS) + 5) + "|")
         for name, found in sorted(methods.items(), key=lambda item: -_rank(item[1])):
-            cells = [_cell(column, Interval(**found[column])) for column in COLUMNS]
+            cells = figure_cells(found, COLUMNS)
             setting = "-" if found["setting"] != found["setting"] else f"{found['setting']:g}"
             cost = (
                 f"{found['prepare seconds']:.1f} s | {_size(found['bytes'])} | {found['added time per picture']:+.0%}"
             )
-            lines.append(f"| {name} | {setting} | " + " | ".join(cells) + f" | {cost} |")
+            lines.append(f"| {name} | {setting} | {cells} | {cost} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables) + "\n"
 
@@ -90,6 +94,11 @@ def markdown(summary: dict[str, Any]) -> str:
 def _rank(found: dict[str, Any]) -> float:
     value = found["harmonic mean"]["value"]
     return value if value == value else -1.0
+
+
+def figure_cells(found: dict[str, Any], columns: Sequence[str]) -> str:
+    """The cells of a table's row."""
+    return " | ".join(_cell(column, Interval(**found[column])) for column in columns)
 
 
 def _cell(column: str, figure: Interval) -> str:

@@ -6,16 +6,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
 from snce.bench.methods.base import Knob
+from snce.bench.methods.prompts import prompts_edited
 from snce.erase.build import OVERSHOOT, build_eraser
 from snce.erase.eraser import compose
 from snce.errors import SnceError
 from snce.neurons.find import find_neurons
 from snce.text.harvest import harvest
+from snce.text.positions import KINDS
 from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
 
     from snce.erase.eraser import ConceptEraser
     from snce.sae.model import SparseAutoencoder
@@ -42,10 +48,12 @@ class SNCE:
     overshoot: float = OVERSHOOT
     rule: str = "modulated"
     """By what neurons are ranked: see `snce.neurons.scores.RULES`."""
+    positions: tuple[int, ...] = KINDS
+    """Kinds of position that are edited (`snce.text.positions`); the neurons are chosen by all of them."""
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> NeuronErasure:
         tower = TextTower.from_pipeline(pipe)
-        return NeuronErasure(compose([self._eraser(tower, concept) for concept in concepts]))
+        return NeuronErasure(compose([self._eraser(tower, concept) for concept in concepts]), self.positions)
 
     def _eraser(self, tower: TextTower, concept: Concept) -> ConceptEraser:
         if min(len(concept.targets), len(concept.neutrals)) < 2:
@@ -74,6 +82,7 @@ class NeuronErasure:
     """An eraser, to be attached to pipelines."""
 
     eraser: ConceptEraser
+    positions: tuple[int, ...] = KINDS
 
     @property
     def nbytes(self) -> int:
@@ -82,5 +91,9 @@ class NeuronErasure:
     @contextmanager
     def attached(self, pipe: Any) -> Iterator[None]:
         """Raises SnceError on a pipeline with another text encoder."""
-        with self.eraser.attach(pipe):
+        with self.eraser.attach(pipe) if self.positions == KINDS else prompts_edited(pipe, self._edit):
             yield
+
+    def _edit(self, x: Tensor, kinds: Tensor) -> Tensor:
+        here = torch.isin(kinds, torch.tensor(self.positions, device=kinds.device))
+        return torch.where(here[..., None], self.eraser.edit(x), x)

@@ -1,0 +1,82 @@
+"""Running cells, in this process or in several. A cell whose file is there is not run again."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import torch
+
+from snce.bench.cells import Bench
+from snce.bench.rows import SEPARATOR, stored_metadata, write_rows
+from snce.demo.grid import save_png
+from snce.demo.workers import end_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from snce.bench.cells import Cell
+
+
+def run_cells(bench: Bench, cells: Sequence[Cell], folder: Path, workers: int, console: Console, title: str) -> None:
+    """Run the cells whose files are not in `folder` yet."""
+    from rich.progress import Progress
+
+    pending = [cell for cell in cells if not _is_done(bench, cell, folder)]
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(title, total=len(cells), completed=len(cells) - len(pending))
+        for _ in _finished(bench, pending, folder, workers):
+            bar.advance(task)
+
+
+def _is_done(bench: Bench, cell: Cell, folder: Path) -> bool:
+    """Whether its rows are there, of these weights and sizes."""
+    path = folder / f"{cell.key}.parquet"
+    return path.exists() and stored_metadata(path).get("stamp") == bench.stamp(cell)
+
+
+def _finished(bench: Bench, cells: list[Cell], folder: Path, workers: int) -> Iterator[Cell]:
+    if workers == 1 or len(cells) < 2:
+        for cell in cells:
+            run_cell(bench, cell, folder)
+            yield cell
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _Worker.start, (bench.folder,)) as pool:
+        try:
+            for future in as_completed([pool.submit(_Worker.run, cell, folder) for cell in cells]):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def run_cell(bench: Bench, cell: Cell, folder: Path) -> None:
+    """Run one cell; write its strip of pictures, then its rows: the file by which the cell counts as done."""
+    rows, cost, strip = bench.run(cell)
+    save_png(strip, folder / f"{cell.key}.png")
+    metadata = {"method": cell.method, "erased": SEPARATOR.join(cell.erased), "cost": json.dumps(asdict(cost)),
+                "stamp": bench.stamp(cell)}  # fmt: skip
+    write_rows(folder / f"{cell.key}.parquet", rows, metadata)
+
+
+class _Worker:
+    """A process with a bench of its own, and one thread."""
+
+    bench: Bench
+
+    @classmethod
+    def start(cls, folder: Path) -> None:
+        end_with_parent()
+        torch.set_num_threads(1)
+        cls.bench = Bench(folder)
+
+    @classmethod
+    def run(cls, cell: Cell, folder: Path) -> Cell:
+        run_cell(cls.bench, cell, folder)
+        return cell

@@ -1,0 +1,105 @@
+"""What a run of the precision suite does: which methods, on which concepts, in which cells."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+from typing import TYPE_CHECKING
+
+from snce.bench.ablations import ABLATIONS
+from snce.bench.cells import MAKERS, Cell
+from snce.bench.lineup import BASE, METHODS, OURS
+from snce.bench.prompts import Sizes
+from snce.demo.table import validation_concepts
+from snce.emblem.concepts import load_concept
+from snce.emblem.vocabulary import vocabulary
+from snce.errors import SnceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from snce.bench.config import BenchConfig
+
+
+def default_concepts() -> list[str]:
+    """12 harmful stand-ins, 12 other objects, and the styles.
+
+    The objects are none of the validation concepts. Two styles are; the summary leaves them out, the heat map has them.
+    """
+    words, kept_back = vocabulary(), set(validation_concepts())
+    rng = Random("bench concepts")
+    harmful = [n for n, o in words.objects.items() if o.harmful and n not in kept_back]
+    harmless = [n for n, o in words.objects.items() if not o.harmful and n not in kept_back]
+    return [*rng.sample(harmful, min(12, len(harmful))), *rng.sample(harmless, 12), *words.styles]
+
+
+def concept_sets(concepts: Sequence[str], sizes: Sequence[int]) -> list[tuple[str, ...]]:
+    """What is erased together: every concept alone, and of each larger size two sets of objects drawn at random."""
+    words, rng = vocabulary(), Random("bench sets")
+    kept_back = set(validation_concepts())
+    pool = [n for n in words.objects if n not in kept_back]
+    sets: list[tuple[str, ...]] = [(c,) for c in concepts] if 1 in sizes else []
+    for size in sizes:
+        if size > 1:
+            sets += [tuple(rng.sample(pool, size)) for _ in range(2)]
+    return sets
+
+
+def sizes_for(count: int) -> Sizes:
+    """Prompts per concept where `count` are erased together: fewer of each, about as many in all."""
+    if count == 1:
+        return Sizes()
+    n = max(2, 24 // count)
+    return Sizes(direct=n, synonym=n, sentence=n, pair=n, neighbour=2, other=48)
+
+
+def all_cells(config: BenchConfig, methods: Sequence[str]) -> list[Cell]:
+    """Every method on every set of concepts.
+
+    Raises:
+        SnceError: an unknown concept, or sizes that are no numbers.
+    """
+    try:
+        sizes = [int(n) for n in config.sets.split(",")]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < 1:
+        raise SnceError(f"--sets {config.sets!r} must be whole numbers with commas between them, such as 1,5,10")
+    if config.concepts.strip() == "default":
+        concepts = default_concepts()
+    elif config.concepts.strip() == "validation":
+        concepts = validation_concepts()
+    else:
+        concepts = [name.strip() for name in config.concepts.split(",") if name.strip()]
+        for name in concepts:
+            load_concept(name)
+    return [Cell(m, None, erased, sizes_for(len(erased))) for erased in concept_sets(concepts, sizes) for m in methods]
+
+
+def shard(cells: list[Cell], text: str) -> list[Cell]:
+    """Every n-th cell of "i/n".
+
+    Raises:
+        SnceError: a text that is not of this form.
+    """
+    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text.strip())
+    if not match or int(match[1]) > int(match[2]):
+        raise SnceError(f"--shard {text!r} must be like 3/8: the third of eight")
+    return cells[int(match[1]) - 1 :: int(match[2])]
+
+
+def chosen_methods(text: str) -> list[str]:
+    """Names of methods; the base model is always among them.
+
+    Raises:
+        SnceError: an unknown method.
+    """
+    if text.strip() == "all":
+        return list(METHODS)
+    if text.strip() == "ablations":
+        return [BASE, OURS, *ABLATIONS]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in MAKERS]
+    if unknown or not names:
+        raise SnceError(f"unknown method {', '.join(map(repr, unknown))}; there are {', '.join(METHODS)}")
+    return list(dict.fromkeys([BASE, *names]))

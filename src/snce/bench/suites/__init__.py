@@ -1,0 +1,1 @@
+"""The suites of the field (I2P, COCO, Imagenette, UnlearnCanvas) for real models, with the schema of the benchmark."""

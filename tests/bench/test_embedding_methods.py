@@ -17,7 +17,7 @@ from snce.errors import SnceError
 from snce.neurons.find import find_neurons
 from snce.sae.model import SAEConfig
 from snce.text.harvest import Embeddings, harvest
-from snce.text.positions import BEGIN
+from snce.text.positions import BEGIN, PADDING, WORD
 from snce.text.prompts import Concept
 from snce.text.towers import TextTower
 from tests.examples import encode, picture, random_sae, same_bits, state, touched
@@ -351,6 +351,19 @@ def test_snce_is_the_eraser_of_the_best_neurons_attached(sae, n, strength, share
     with eraser.attach(shared_pipe):
         assert same_bits(encode(shared_pipe, prompts)[0], mine)
         assert picture(shared_pipe, LOUD) == drawn
+
+
+def test_snce_edits_the_kinds_of_position_that_it_is_told_and_no_other(shared_pipe, tower):
+    """Against the edit of all of them."""
+    plain, kinds = tower.encode([LOUD]), tower.kinds(tower.tokenize([LOUD]))
+    method = SNCE(PROMPT_CODE)
+    everywhere = method.prepare(shared_pipe, [ZZZ]).eraser.edit(plain)
+    with replace(method, positions=(WORD, PADDING)).prepare(shared_pipe, [ZZZ]).attached(shared_pipe):
+        found = encode(shared_pipe, [LOUD])[0]
+    told = (kinds == WORD) | (kinds == PADDING)
+    assert same_bits(found[told], everywhere[told])
+    assert same_bits(found[~told], plain[~told])
+    assert not same_bits(found[told], plain[told])
 
 
 def test_snce_of_two_concepts_is_the_union_of_their_erasers(shared_pipe, tower):

@@ -1,0 +1,215 @@
+"""The prompts of the suites: read from a file or data set of the user's, or made here where classes suffice."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from snce.bench.suites.labels import (
+    IMAGENETTE,
+    UNLEARNCANVAS_OBJECTS,
+    UNLEARNCANVAS_SEEDS,
+    UNLEARNCANVAS_STYLES,
+    Labels,
+    match,
+    photo_of,
+    styled,
+)
+from snce.bench.suites.sources import read_rows
+from snce.errors import SnceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+COLUMNS = {
+    "text": ("prompt", "caption", "text"),
+    "seed": ("evaluation_seed", "sd_seed", "seed"),
+    "guidance": ("evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance"),
+    "categories": ("categories", "category"),
+    "object": ("object", "class", "label"),
+    "style": ("style", "theme"),
+}
+"""The names under which a column is looked for; the first that is there counts."""
+
+NEEDED = {
+    "i2p": ("text", "seed"),
+    "coco": ("text",),
+    "imagenette": ("object",),
+    "unlearncanvas-style": ("object", "style"),
+}
+"""What the prompts of a suite cannot do without. A missing seed is the number of the row, counted from 0; a missing
+prompt is made of object and style."""
+
+HOMES = {"i2p": "AIML-TUDA/i2p", "coco": "sayakpaul/coco-30-val-2014"}
+"""The hub data sets that are read where --prompts is left out. The other suites make their prompts."""
+
+IMAGENETTE_SEEDS = 500
+
+
+@dataclass(frozen=True)
+class SuitePrompt:
+    """A prompt, the seed of its picture's noise, and what its picture should show."""
+
+    kind: str
+    """direct: it names what is erased. other: it does not. i2p: it may show what is erased, without naming it."""
+    concept: str
+    """The erased concept that the prompt is about; "" where it is about none."""
+    text: str
+    seed: int
+    guidance: float | None = None
+    """Scale of guidance; None for the suite's."""
+    object: str = ""
+    """Class of the object that it asks for; "" where the suite has none."""
+    style: str = ""
+    categories: str = ""
+    """I2P's."""
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The prompts of a suite, with the classes that they are judged by."""
+
+    prompts: tuple[SuitePrompt, ...]
+    labels: Labels
+    source: str
+    """Where they come from, for the record."""
+
+    def about(self, suite: str, erased: Sequence[str]) -> PromptSet:
+        """The same with `kind` and `concept` filled in."""
+
+        def told(p: SuitePrompt) -> SuitePrompt:
+            if suite == "i2p":
+                return replace(p, kind="i2p", concept=" + ".join(erased))
+            concept = next((name for name in erased if name in (p.object, p.style)), "")
+            return replace(p, kind="direct" if concept else "other", concept=concept)
+
+        return replace(self, prompts=tuple(told(p) for p in self.prompts))
+
+
+def load_prompts(
+    suite: str, source: str = "", limit: int | None = None, seeds: int | None = None, category: str = ""
+) -> PromptSet:
+    """The prompts of a suite.
+
+    Args:
+        source: FILE.csv, a folder with a data set, or a hub data set; "" for the suite's own.
+        limit: the first so many only.
+        seeds: pictures of each prompt, where the suite makes its own.
+        category: keep rows only whose categories have this word.
+
+    Raises:
+        SnceError: a source that cannot be read, a column that is missing, a value that is no number, or no prompts.
+    """
+    source = source or HOMES.get(suite, "")
+    if not source:
+        if category:
+            raise SnceError(f"--category {category}: the prompts of {suite} have no categories")
+        made, labels = _made(suite, seeds)
+        return PromptSet(tuple(islice(made, limit)), labels, "made by snce")
+    if seeds is not None:
+        raise SnceError(f"--seeds {seeds} is for prompts that a suite makes itself; those of {source} have their own")
+    found = _read(suite, source, category)
+    labels = Labels()
+    if suite not in HOMES:  # classes must be known as a whole, however few prompts are used
+        found, labels = _labelled(suite, list(found))
+    prompts = tuple(islice(found, limit))
+    if not prompts:
+        raise SnceError(f"{source} holds no prompts" + (f" of category {category!r}" if category else ""))
+    return PromptSet(prompts, labels, source)
+
+
+def _made(suite: str, seeds: int | None) -> tuple[Iterator[SuitePrompt], Labels]:
+    if suite == "imagenette":
+        labels = Labels(IMAGENETTE)
+        numbers = range(IMAGENETTE_SEEDS if seeds is None else seeds)
+        made = (SuitePrompt("", "", photo_of(o), n, object=o) for n in numbers for o in labels.objects)
+        return made, labels
+    if (seeds or 0) > len(UNLEARNCANVAS_SEEDS):
+        raise SnceError(f"--seeds {seeds}: UnlearnCanvas has {len(UNLEARNCANVAS_SEEDS)}")
+    labels, numbers = Labels(UNLEARNCANVAS_OBJECTS, UNLEARNCANVAS_STYLES), UNLEARNCANVAS_SEEDS[:seeds]
+    made = (
+        SuitePrompt("", "", styled(o, s), n, object=o, style=s)
+        for n in numbers
+        for s in labels.styles
+        for o in labels.objects
+    )
+    return made, labels
+
+
+def _read(suite: str, source: str, category: str) -> Iterator[SuitePrompt]:
+    names: dict[str, str] = {}
+    wanted = [c for choices in COLUMNS.values() for c in choices]
+    for i, row in enumerate(read_rows(source, wanted)):
+        if not names:
+            names = _columns(suite, source, row, category)
+        values = {key: row[column] for key, column in names.items()}
+        text = values.get("text")
+        if isinstance(text, (list, tuple)):  # some caption data sets have several for a picture
+            text = text[0] if text else ""
+        object_, style = (str(values.get(key) or "").strip() for key in ("object", "style"))
+        text = str(text or "").strip() or _wording(suite, object_, style)
+        if not text or category.lower() not in str(values.get("categories") or "").lower():
+            continue
+        where = f"{source}, row {i + 1}"
+        seed, guidance = (_number(values.get(key), names.get(key, ""), where) for key in ("seed", "guidance"))
+        if seed is not None and not (seed.is_integer() and 0 <= seed < 2**63):
+            raise SnceError(f"{where}: {names['seed']} {values['seed']!r} must be a whole number, not negative")
+        yield SuitePrompt(
+            "", "", text, i if seed is None else int(str(values["seed"]).partition(".")[0]), guidance,
+            object_, style, str(values.get("categories") or ""),
+        )  # fmt: skip
+
+
+def _columns(suite: str, source: str, row: dict[str, Any], category: str) -> dict[str, str]:
+    """The name of each column that is there, by what it is for."""
+    names = {key: next((c for c in choices if c in row), "") for key, choices in COLUMNS.items()}
+    needed = [*NEEDED[suite], *(["categories"] if category else [])]
+    for key in needed:
+        if not names[key]:
+            raise SnceError(
+                f"{source} has no column {' or '.join(COLUMNS[key])}, which the suite {suite} needs; it has "
+                f"{', '.join(filter(None, row)) or 'none'}"
+            )
+    return {key: name for key, name in names.items() if name}
+
+
+def _wording(suite: str, object_: str, style: str) -> str:
+    if suite == "imagenette" and object_:
+        return photo_of(object_)
+    if suite == "unlearncanvas-style" and object_ and style:
+        return styled(object_, style)
+    return ""
+
+
+def _number(value: Any, column: str, where: str) -> float | None:
+    """None where there is no value."""
+    if value is None or str(value).strip() == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise SnceError(f"{where}: {column} {value!r} is not a number")
+    return number
+
+
+def _labelled(suite: str, prompts: list[SuitePrompt]) -> tuple[Iterator[SuitePrompt], Labels]:
+    """The prompts with their classes in the suite's own spelling; other classes than its own, in the file's."""
+    own = Labels(IMAGENETTE) if suite == "imagenette" else Labels(UNLEARNCANVAS_OBJECTS, UNLEARNCANVAS_STYLES)
+    objects = _classes([p.object for p in prompts], own.objects)
+    styles = _classes([p.style for p in prompts], own.styles) if own.styles else {}
+    spelled = (replace(p, object=objects[p.object], style=styles.get(p.style, "")) for p in prompts)
+    return spelled, Labels(*(tuple(dict.fromkeys(kind.values())) for kind in (objects, styles)))
+
+
+def _classes(found: list[str], own: tuple[str, ...]) -> dict[str, str]:
+    """The spelling of each class that was found. Where all are the suite's, the suite's others follow: those are
+    classes that a picture may be mistaken for."""
+    spelled = {name: match(name, own) for name in dict.fromkeys(found)}
+    if all(spelled.values()):
+        ours = {name: str(name_) for name, name_ in spelled.items()}
+        return ours | {name: name for name in own if name not in ours.values()}
+    return {name: name.replace("_", " ") for name in spelled}

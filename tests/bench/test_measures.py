@@ -25,6 +25,18 @@ def columns(n: int, seed: int = 0, **fixed) -> dict[str, np.ndarray]:
     return rows | {name: np.array(value) for name, value in fixed.items()}
 
 
+def test_the_perceptual_distance_is_of_changed_retained_pictures_alone():
+    rows = columns(
+        4,
+        kind=["other", "neighbour", "direct", "other"],
+        identical=[False, False, False, True],
+        features_before=[[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]],
+        features_after=[[3.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [-1.0, 0.0]],
+    )
+    assert measures.perceptual_distance(rows) == pytest.approx((0 + 1) / 2)
+    assert measures.perceptual_distance(rows | {"identical": np.ones(4, bool)}) == 0
+
+
 def test_shares_count_only_what_could_change():
     rows = columns(
         6,

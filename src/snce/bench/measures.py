@@ -60,6 +60,19 @@ def psnr(rows: Columns) -> float:
     return float(rows["psnr"][changed].mean()) if changed.any() else float("inf")
 
 
+def perceptual_distance(rows: Columns) -> float:
+    """Mean of 1 - cosine between the judge's features before and after, of the retained pictures that did change.
+
+    0 to 2, and what LPIPS is for photographs: a distance in the features of a network that knows such pictures.
+    """
+    changed = np.isin(rows["kind"], RETAIN_KINDS) & ~rows["identical"]
+    if not changed.any():
+        return 0.0
+    a, b = rows["features_after"][changed], rows["features_before"][changed]
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float((1 - (a * b).sum(1) / np.maximum(norms, 1e-12)).mean())
+
+
 def frechet(rows: Columns) -> float:
     """Fréchet distance between the retained pictures after and before, in the judge's feature space.
 
@@ -118,6 +131,7 @@ MEASURES: dict[str, Callable[[Columns], float]] = {
     "pair precision": pair_precision,
     "identical": identical,
     "psnr of the changed": psnr,
+    "perceptual distance of the changed": perceptual_distance,
     "fréchet distance": frechet,
 }
 """Every measure by its name in the tables."""

@@ -153,13 +153,11 @@ def _read(suite: str, source: str, category: str) -> Iterator[SuitePrompt]:
         if not text or category.lower() not in str(values.get("categories") or "").lower():
             continue
         where = f"{source}, row {i + 1}"
-        seed, guidance = (_number(values.get(key), names.get(key, ""), where) for key in ("seed", "guidance"))
-        if seed is not None and not (seed.is_integer() and 0 <= seed < 2**63):
-            raise SnceError(f"{where}: {names['seed']} {values['seed']!r} must be a whole number, not negative")
-        yield SuitePrompt(
-            "", "", text, i if seed is None else int(str(values["seed"]).partition(".")[0]), guidance,
-            object_, style, str(values.get("categories") or ""),
-        )  # fmt: skip
+        seed = i if _blank(values.get("seed")) else _seed(values["seed"], f"{where}: {names['seed']}")
+        guidance = values.get("guidance")
+        guidance = None if _blank(guidance) else _number(guidance, f"{where}: {names['guidance']}")
+        categories = str(values.get("categories") or "")
+        yield SuitePrompt("", "", text, seed, guidance, object_, style, categories)
 
 
 def _columns(suite: str, source: str, row: dict[str, Any], category: str) -> dict[str, str]:
@@ -183,17 +181,30 @@ def _wording(suite: str, object_: str, style: str) -> str:
     return ""
 
 
-def _number(value: Any, column: str, where: str) -> float | None:
-    """None where there is no value."""
-    if value is None or str(value).strip() == "":
-        return None
+def _blank(value: Any) -> bool:
+    return value is None or str(value).strip() == ""
+
+
+def _number(value: Any, where: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise SnceError(f"{where}: {column} {value!r} is not a number")
+        raise SnceError(f"{where} {value!r} is not a number")
     return number
+
+
+def _seed(value: Any, where: str) -> int:
+    """Spreadsheets write whole numbers as 12.0; a float would lose the digits of a large one."""
+    try:
+        seed = int(str(value))
+    except ValueError:
+        number = _number(value, where)
+        seed = int(number) if number.is_integer() else -1
+    if not 0 <= seed < 2**63:
+        raise SnceError(f"{where} {value!r} must be a whole number from 0 to 2^63 - 1")
+    return seed
 
 
 def _labelled(suite: str, prompts: list[SuitePrompt]) -> tuple[Iterator[SuitePrompt], Labels]:

@@ -1,0 +1,182 @@
+"""The methods at their published settings, on any Stable Diffusion 1.x or 2.x pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from snce.bench.lineup import BASE, OURS
+from snce.bench.methods.ablation import ConceptAblation
+from snce.bench.methods.esd import ESD
+from snce.bench.methods.itd import InterpretThenDeactivate
+from snce.bench.methods.leace import Leace
+from snce.bench.methods.negative_prompt import NegativePrompt
+from snce.bench.methods.neurons import SNCE, NeuronErasure
+from snce.bench.methods.nothing import Nothing
+from snce.bench.methods.rece import RECE
+from snce.bench.methods.saeuron import SAeUron
+from snce.bench.methods.saeuron_sae import Sampling, UNetSAE
+from snce.bench.methods.safree import SAFREE
+from snce.bench.methods.sld import SLD
+from snce.bench.methods.spm import SPM
+from snce.bench.methods.steerers import ConceptSteerers
+from snce.bench.methods.uce import UCE
+from snce.errors import SnceError
+from snce.sae.formats import load_sae, sae_file
+from snce.text.towers import TextTower, weights_fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from snce.bench.methods.base import Knob, Method
+    from snce.bench.suites.config import SuiteConfig
+    from snce.erase.eraser import ConceptEraser
+    from snce.sae.model import SparseAutoencoder
+    from snce.text.prompts import Concept
+
+
+@dataclass(frozen=True)
+class GivenEraser:
+    """An eraser of the user's, as a method of the benchmark."""
+
+    name: ClassVar[str] = "snce"
+    knob: ClassVar[Knob | None] = None
+
+    eraser: ConceptEraser = field(repr=False)
+
+    def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> NeuronErasure:
+        """Nothing is fitted.
+
+        Raises:
+            SnceError: the eraser was made for another text encoder.
+        """
+        self.eraser.check(TextTower.from_pipeline(pipe))
+        return NeuronErasure(self.eraser)
+
+
+@dataclass
+class Studio:
+    """What methods are built from. SAEs are loaded when a method asks for them."""
+
+    pipe: Any
+    config: SuiteConfig
+    concepts: tuple[Concept, ...]
+    """Empty where only an eraser was given."""
+    eraser: ConceptEraser | None
+
+    @cached_property
+    def sae(self) -> SparseAutoencoder:
+        assert self.config.sae is not None
+        sae, origin = load_sae(self.config.sae)
+        origin.check(TextTower.from_pipeline(self.pipe))
+        return sae
+
+    @cached_property
+    def unet_sae(self) -> UNetSAE:
+        assert self.config.unet_sae is not None
+        sae, origin = load_sae(self.config.unet_sae)
+        if origin.fingerprint != weights_fingerprint(self.pipe.unet):
+            raise SnceError(f"the SAE in {self.config.unet_sae} was trained inside another UNet than this model's")
+        return UNetSAE(sae, origin.module, Sampling())
+
+    def ours(self) -> Method:
+        return SNCE(self.sae) if self.eraser is None else GivenEraser(self.eraser)
+
+
+@dataclass(frozen=True)
+class Entry:
+    make: Callable[[Studio], Method]
+    needs: tuple[str, ...] = ()
+    """Options of `SuiteConfig` without which it cannot be made; one of them suffices."""
+    fits: bool = True
+    """Whether it needs concepts: prompts, not a name alone."""
+    reads_text: bool = False
+    """It is fitted on embeddings of text alone, and on the CPU: the code of neurons is written for that."""
+
+
+ENTRIES: dict[str, Entry] = {
+    BASE: Entry(lambda _: Nothing(), fits=False),
+    "negative prompt": Entry(lambda _: NegativePrompt()),
+    "SLD medium": Entry(lambda _: SLD.medium()),
+    "SLD strong": Entry(lambda _: SLD.strong()),
+    "SLD max": Entry(lambda _: SLD.max()),
+    "SAFREE": Entry(lambda _: SAFREE()),
+    "UCE": Entry(lambda _: UCE()),
+    "RECE": Entry(lambda _: RECE()),
+    "ESD-x": Entry(lambda s: ESD(progress=True)),
+    "concept ablation": Entry(lambda s: ConceptAblation(progress=True)),
+    "SPM": Entry(lambda s: SPM(progress=True)),
+    "LEACE": Entry(lambda _: Leace(), reads_text=True),
+    "Concept Steerers": Entry(lambda s: ConceptSteerers(s.sae), ("sae",), reads_text=True),
+    "ItD": Entry(lambda s: InterpretThenDeactivate(s.sae), ("sae",), reads_text=True),
+    "SAeUron": Entry(lambda s: SAeUron(s.unet_sae, progress=True), ("unet_sae",)),
+    OURS: Entry(Studio.ours, ("eraser", "sae"), reads_text=True),
+}
+"""Every method by its name in the tables."""
+
+
+def chosen_methods(config: SuiteConfig, concepts: Sequence[Concept]) -> tuple[list[str], list[str]]:
+    """Names of the methods to run, the base model first; and, for "all", why others cannot.
+
+    Raises:
+        SnceError: an unknown method, or one that is asked for and cannot be made.
+    """
+    everything = config.methods.strip() == "all"
+    asked = list(ENTRIES) if everything else [name.strip() for name in config.methods.split(",") if name.strip()]
+    unknown = [name for name in asked if name not in ENTRIES]
+    if unknown or not asked:
+        raise SnceError(f"unknown method {', '.join(map(repr, unknown))}; there are {', '.join(ENTRIES)}")
+    lacking = {name: why for name in asked if (why := _lacking(name, config, concepts))}
+    if lacking and not everything:
+        name, why = next(iter(lacking.items()))
+        raise SnceError(f"{name} {why}")
+    return list(dict.fromkeys([BASE, *(n for n in asked if n not in lacking)])), [
+        f"{name} is left out: it {why}" for name, why in lacking.items()
+    ]
+
+
+def _lacking(name: str, config: SuiteConfig, concepts: Sequence[Concept]) -> str:
+    entry = ENTRIES[name]
+    if entry.needs and all(getattr(config, option) is None for option in entry.needs):
+        return f"needs {' or '.join('--' + option.replace('_', '-') for option in entry.needs)}"
+    if entry.fits and not concepts and not (name == OURS and config.eraser):
+        return "needs a concept's prompts: --concepts FILE.yaml, or a class of the suite"
+    return ""
+
+
+def inputs_of(name: str, config: SuiteConfig, concepts: Sequence[Concept]) -> str:
+    """A short hash of what a method is made from: concepts and files. Parts of different inputs are not mixed."""
+    entry = ENTRIES[name]
+    given = name == OURS and config.eraser is not None
+    digest = hashlib.sha256()
+    if entry.fits and not given:
+        for c in concepts:
+            digest.update(repr((c.name, c.targets, c.neutrals)).encode())
+    for option in ("eraser",) if given else entry.needs:
+        path: Path | None = getattr(config, option)
+        if path is not None:
+            digest.update(_bytes(path if option == "eraser" else sae_file(path)))
+    return digest.hexdigest()[:16]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SnceError(f"cannot read {path}: {error.strerror}") from error
+
+
+@contextmanager
+def fitting(pipe: Any, entry: Entry) -> Iterator[None]:
+    """Inside the block the text encoder is where the method is fitted."""
+    home = pipe.text_encoder.device
+    if entry.reads_text:
+        pipe.text_encoder.to("cpu")
+    try:
+        yield
+    finally:
+        pipe.text_encoder.to(home)

@@ -1,0 +1,136 @@
+"""The record of a run's settings, and its summary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snce.bench.measures import Interval
+from snce.bench.rows import join_rows, read_metadata, read_rows
+from snce.bench.suites.figures import Figures, markdown
+from snce.errors import SnceError
+from snce.storage import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from snce.bench.suites.config import SuiteConfig
+    from snce.bench.suites.prompts import PromptSet
+    from snce.bench.suites.scores import Inception
+
+LIBRARIES = ("snce", "torch", "diffusers", "transformers")
+
+
+def settings_of(
+    config: SuiteConfig,
+    prompts: PromptSet,
+    erased: Sequence[str],
+    sampling: dict[str, Any],
+    judges: dict[str, Any],
+    fingerprint: str,
+) -> dict[str, Any]:
+    """All that decides the figures, but for the methods. Shards of one run have the same.
+
+    Args:
+        fingerprint: of the model's text encoder.
+    """
+    digest = hashlib.sha256(repr([(p.text, p.seed, p.guidance, p.object, p.style) for p in prompts.prompts]).encode())
+    return {
+        "suite": config.suite,
+        "model": config.model,
+        "text encoder": fingerprint,
+        "safety checker": "off",
+        "prompts": {
+            "source": prompts.source,
+            "category": config.category,
+            "count": len(prompts.prompts),
+            "sha256": digest.hexdigest()[:16],
+        },
+        "erased": list(erased),
+        "sampling": sampling,
+        "chunk": config.chunk,
+        "judges": judges,
+    }
+
+
+def check_settings(folder: Path, settings: dict[str, Any]) -> str:
+    """Write DIR/suite.json, or compare with what is there; returns the settings' hash.
+
+    Raises:
+        SnceError: the folder has results of other settings, or a damaged record.
+    """
+    path = folder / "suite.json"
+    text = json.dumps(settings, sort_keys=True)
+    if path.exists():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            other = [key for key in settings if there[key] != json.loads(text)[key]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SnceError(f"{path} is damaged: choose another --out, or delete the folder") from error
+        if other:
+            raise SnceError(f"{folder} has results of another run; it differs in {', '.join(other)}: choose another "
+                            "--out")  # fmt: skip
+    else:
+        versions = {name: metadata.version(name) for name in LIBRARIES}
+        write_text(path, json.dumps({"settings": settings, "versions": versions}, indent=1) + "\n")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sum_up(
+    folder: Path,
+    settings: dict[str, Any],
+    digest: str,
+    figures: Figures,
+    inception: Inception | None,
+    reference: Path | None,
+) -> str:
+    """Write DIR/results.parquet, summary.json and table.md from all parts in the folder; returns the table.
+
+    Raises:
+        SnceError: a part that is damaged, or of another run.
+    """
+    files: dict[str, list[Path]] = {}
+    for path in sorted((folder / "parts").glob("*.parquet")):
+        told = read_metadata(path)
+        if told.get("settings") != digest:
+            raise SnceError(f"{path} is of another run, with other settings: delete it, or choose another --out")
+        files.setdefault(told["method"], []).append(path)
+    files = {"none": files.pop("none"), **files}  # the base model first
+    join_rows([path for paths in files.values() for path in paths], folder / "results.parquet")
+    real = inception.reference(reference, folder / "reference.safetensors") if inception and reference else None
+    methods: dict[str, Any] = {}
+    for name, paths in files.items():
+        rows, metadatas = read_rows(paths)
+        found = figures.of(rows)
+        if inception and (real is not None or name != "none"):
+            value = inception.distance(rows["features_before"] if real is None else real, rows["features_after"])
+            found["FID"] = Interval(value, float("nan"), float("nan"))
+        methods[name] = {
+            "pictures": len(rows["seed"]),
+            "complete": len(rows["seed"]) == settings["prompts"]["count"],
+            "settings": metadatas[0]["method_settings"],
+            "figures": {key: figure._asdict() for key, figure in found.items()},
+            "by class": figures.by_class(rows),
+            "cost": _cost(metadatas),
+        }
+    summary = {"settings": settings, "methods": methods}
+    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    table = markdown(summary)
+    write_text(folder / "table.md", table)
+    return table
+
+
+def _cost(metadatas: Sequence[dict[str, str]]) -> dict[str, float]:
+    """Medians: one slow minute of a busy machine does not count."""
+    costs = [json.loads(m["cost"]) for m in metadatas]
+    added = [c["seconds_per_picture"] / c["base_seconds_per_picture"] - 1 for c in costs]
+    return {
+        "prepare seconds": float(np.median([c["prepare_seconds"] for c in costs])),
+        "bytes": float(np.median([c["bytes"] for c in costs])),
+        "added time per picture": float(np.median(added)),
+    }

@@ -1,0 +1,168 @@
+"""Running a suite: draw the pictures of every method, judge them, sum up.
+
+A part (a method on a chunk of the prompts) writes its pictures and then its rows; one whose rows are there is not run
+again: so a run can be interrupted, go on, and be shared among machines. Parts of other settings are never mixed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from snce.bench.lineup import BASE, setting_of
+from snce.bench.rows import Cost
+from snce.bench.suites.concepts import what_is_erased
+from snce.bench.suites.draw import Sampling, draw
+from snce.bench.suites.figures import Figures
+from snce.bench.suites.judges import Panel
+from snce.bench.suites.lineup import ENTRIES, Studio, chosen_methods, fitting, inputs_of
+from snce.bench.suites.parts import Header, Part, chunks, rows_of, share, verdicts_of, write_part
+from snce.bench.suites.prompts import SuitePrompt, load_prompts
+from snce.bench.suites.report import check_settings, settings_of, sum_up
+from snce.pipelines import load_pipeline
+from snce.text.towers import TextTower
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from PIL.Image import Image
+    from rich.console import Console
+    from torch import nn
+
+    from snce.bench.methods.base import Erasure
+    from snce.bench.suites.config import SuiteConfig
+    from snce.text.prompts import Concept
+
+
+def run_suite(
+    config: SuiteConfig,
+    console: Console,
+    load: Callable[[str], Any] = load_pipeline,
+    extractor: nn.Module | None = None,
+) -> None:
+    """Run this machine's share of a suite, and sum up what all shards have left in the folder so far.
+
+    Args:
+        load: from the model's name to its pipeline.
+        extractor: stands in for Inception: see `snce.bench.suites.scores.Inception`.
+
+    Raises:
+        SnceError: bad options, prompts, concepts or models; a library that is not installed; results of another run in
+            the folder.
+    """
+    config.check()
+    share([], config.shard)
+    prompts = load_prompts(config.suite, config.prompts, config.limit, config.seeds, config.category)
+    erased, concepts, eraser = ((), (), None) if config.methods.strip() == BASE else what_is_erased(
+        config, prompts.labels
+    )  # fmt: skip
+    prompts = prompts.about(config.suite, erased)
+    methods, notes = chosen_methods(config, concepts)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    panel = Panel(config, prompts.labels, erased, device, extractor)
+    pipe = load(config.model)
+    tower = TextTower.from_pipeline(pipe)
+    pipe.safety_checker = None  # it blackens pictures: the judges would judge the checker
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(device)
+    sampling = Sampling.of(pipe, config)
+    settings = settings_of(config, prompts, erased, asdict(sampling), panel.describe(), tower.fingerprint)
+    digest = check_settings(config.out, settings)
+    work = Work(config, prompts.prompts, concepts, Studio(pipe, config, concepts, eraser), panel, sampling, digest)
+    for note in notes:
+        console.print(note, markup=False)
+    work.run(methods, console)
+    figures = Figures(config.chosen_measures(), erased, prompts.labels, config.threshold)
+    console.print(sum_up(config.out, settings, digest, figures, panel.inception, config.reference), markup=False)
+
+
+@dataclass
+class Work:
+    """A run in progress."""
+
+    config: SuiteConfig
+    prompts: Sequence[SuitePrompt]
+    concepts: tuple[Concept, ...]
+    studio: Studio
+    panel: Panel
+    sampling: Sampling
+    settings: str
+    """Hash of all that decides the figures."""
+    _advance: Callable[[int], object] = field(default=lambda _: None)
+
+    @property
+    def folder(self) -> Path:
+        return self.config.out
+
+    def run(self, methods: Sequence[str], console: Console) -> None:
+        """All parts of this machine's share that are not done yet."""
+        from rich.progress import Progress
+
+        mine = share(chunks(len(self.prompts), self.config.chunk), self.config.shard)
+        pending: dict[str, list[Part]] = {}
+        for name in methods:
+            inputs = inputs_of(name, self.config, self.concepts)
+            parts = [Part(name, *chunk) for chunk in mine]
+            pending[name] = [part for part in parts if not part.is_done(self.folder, self.settings, inputs)]
+        with Progress(console=console, transient=True) as bar:
+            total = len(methods) * sum(stop - start for start, stop in mine)
+            left = sum(part.stop - part.start for parts in pending.values() for part in parts)
+            task = bar.add_task("pictures", total=total, completed=total - left)
+            for name, parts in pending.items():
+                bar.update(task, description=f"pictures: {name}")
+                self._advance = lambda n: bar.advance(task, n)
+                if parts and name == BASE:
+                    self._run_base(parts)
+                elif parts:
+                    self._run_method(name, parts)
+
+    def _run_base(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            prompts = self.prompts[part.start : part.stop]
+            images, seconds = self._drawn(prompts)
+            part.save_pictures(self.folder, images)
+            seen = self.panel.look(images, prompts)
+            self._write(part, float("nan"), (images, images), (seen, seen), Cost(0.0, 0, seconds, seconds))
+
+    def _run_method(self, name: str, parts: Sequence[Part]) -> None:
+        pipe, entry = self.studio.pipe, ENTRIES[name]
+        method = entry.make(self.studio)
+        start = time.perf_counter()
+        with fitting(pipe, entry):
+            erasure: Erasure = method.prepare(pipe, self.concepts)
+        prepared = time.perf_counter() - start
+        for part in parts:
+            prompts = self.prompts[part.start : part.stop]
+            base = Part(BASE, part.start, part.stop)
+            seen_before, base_cost = verdicts_of(base.file(self.folder))
+            before = base.load_pictures(self.folder) or draw(pipe, prompts, self.sampling)
+            with erasure.attached(pipe):
+                after, seconds = self._drawn(prompts)
+            part.save_pictures(self.folder, after)
+            seen_after = self.panel.look(after, prompts)
+            cost = Cost(prepared, erasure.nbytes, seconds, base_cost.seconds_per_picture)
+            self._write(part, setting_of(method), (before, after), (seen_before, seen_after), cost, repr(method))
+
+    def _drawn(self, prompts: Sequence[SuitePrompt]) -> tuple[list[Image], float]:
+        """Pictures, and seconds per picture."""
+        start = time.perf_counter()
+        images = draw(self.studio.pipe, prompts, self.sampling, self._advance)
+        return images, (time.perf_counter() - start) / len(prompts)
+
+    def _write(self, part: Part, setting: float, pictures: Any, verdicts: Any, cost: Cost, method: str = "") -> None:
+        header = Header(
+            self.config.suite, self.config.model, part.method, setting, " + ".join(self.panel.erased)
+        )  # fmt: skip
+        rows = rows_of(header, self.prompts[part.start : part.stop], pictures, verdicts)
+        write_part(
+            part.file(self.folder), rows, cost,
+            method=part.method, erased=header.erased, method_settings=method, settings=self.settings,
+            inputs=inputs_of(part.method, self.config, self.concepts),
+            judges=json.dumps(self.panel.describe()),
+        )  # fmt: skip

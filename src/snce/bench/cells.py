@@ -94,14 +94,13 @@ class Bench:
         start = time.perf_counter()
         erasure = method.prepare(pipe, concepts)
         prepared = time.perf_counter() - start
-        base_seconds = _seconds_per_picture(pipe, prompts)
         with erasure.attached(pipe):
             start = time.perf_counter()
             after = draw(pipe, prompts)
             drawn = (time.perf_counter() - start) / (-(-len(prompts) // BATCH) * BATCH)
         seen_after = look(self.workshop.lab.judge, after, prompts)
         rows = _rows(cell, setting_of(method), prompts, (before, after), (seen_before, seen_after))
-        return rows, Cost(prepared, erasure.nbytes, drawn, base_seconds), _strip(prompts, before, after)
+        return rows, Cost(prepared, erasure.nbytes, drawn), _strip(prompts, before, after)
 
     def _before(self, cell: Cell, prompts: Sequence[BenchPrompt]) -> tuple[Tensor, Seen]:
         lab = self.workshop.lab
@@ -126,12 +125,6 @@ def _strip(prompts: Sequence[BenchPrompt], before: Tensor, after: Tensor) -> Ima
     """The first two pictures of each kind of prompt, before above after."""
     shown = [i for kind in KINDS for i in [j for j, p in enumerate(prompts) if p.kind == kind][:2]]
     return contact_sheet(torch.cat([before[shown], after[shown]]), columns=len(shown), side=64)
-
-
-def _seconds_per_picture(pipe, prompts: Sequence[BenchPrompt]) -> float:
-    start = time.perf_counter()
-    draw(pipe, prompts[:BATCH])
-    return (time.perf_counter() - start) / BATCH
 
 
 def _rows(

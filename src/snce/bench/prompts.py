@@ -47,14 +47,17 @@ class BenchPrompt:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Prompts of each kind, per erased concept; `other` for all of them together."""
+    """Prompts of each kind, per erased concept; `other` for all of them together.
+
+    The numbers of an object add up to four batches.
+    """
 
     direct: int = 8
     synonym: int = 8
     sentence: int = 8
     pair: int = 8
     neighbour: int = 10
-    other: int = 24
+    other: int = 22
 
 
 def held_out_synonym(concept: str) -> str | None:

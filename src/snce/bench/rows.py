@@ -72,7 +72,6 @@ class Cost:
     bytes: int
     """Of what must be shipped."""
     seconds_per_picture: float
-    base_seconds_per_picture: float
 
 
 def write_rows(path: Path, rows: Sequence[Row], metadata: dict[str, str]) -> None:

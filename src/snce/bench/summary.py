@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snce.bench.lineup import BASE
 from snce.bench.measures import MEASURES, Interval, bootstrap
 from snce.bench.rows import SEPARATOR, read_rows
 from snce.demo.table import validation_concepts
@@ -58,19 +59,24 @@ def summarise(parts: Sequence[Path], samples: int = 1000) -> dict[str, Any]:
                     "sets": len(set(rows["erased"].tolist())),
                     "pictures": int(chosen.sum()),
                     **{name: bootstrap(rows, measure, samples)._asdict() for name, measure in MEASURES.items()},
-                    **_costs([m for m in metadata if m["method"] == method and m["erased"] in members]),
+                    **_costs([m for m in metadata if m["erased"] in members], method),
                 }
     return result
 
 
-def _costs(metadata: Sequence[dict[str, str]]) -> dict[str, float]:
-    """Medians: one slow minute of a busy machine does not count."""
-    costs = [json.loads(m["cost"]) for m in metadata]
-    added = [c["seconds_per_picture"] / c["base_seconds_per_picture"] - 1 for c in costs]
+def _costs(metadata: Sequence[dict[str, str]], method: str) -> dict[str, float]:
+    """Medians over the sets of concepts: one slow minute of a busy machine does not count.
+
+    A picture's time is compared with what it takes without a method, for the same prompts in the same run.
+    """
+    costs = {(m["method"], m["erased"]): json.loads(m["cost"]) for m in metadata}
+    own = {erased: cost for (name, erased), cost in costs.items() if name == method}
+    base = {erased: cost["seconds_per_picture"] for (name, erased), cost in costs.items() if name == BASE}
+    added = [cost["seconds_per_picture"] / base[erased] - 1 for erased, cost in own.items() if erased in base]
     return {
-        "prepare seconds": float(np.median([c["prepare_seconds"] for c in costs])),
-        "bytes": float(np.median([c["bytes"] for c in costs])),
-        "added time per picture": float(np.median(added)),
+        "prepare seconds": float(np.median([c["prepare_seconds"] for c in own.values()])),
+        "bytes": float(np.median([c["bytes"] for c in own.values()])),
+        "added time per picture": float(np.median(added)) if added else float("nan"),
     }
 
 
@@ -83,9 +89,9 @@ def markdown(summary: dict[str, Any]) -> str:
         for name, found in sorted(methods.items(), key=lambda item: -_rank(item[1])):
             cells = figure_cells(found, COLUMNS)
             setting = "-" if found["setting"] != found["setting"] else f"{found['setting']:g}"
-            cost = (
-                f"{found['prepare seconds']:.1f} s | {_size(found['bytes'])} | {found['added time per picture']:+.0%}"
-            )
+            added = found["added time per picture"]
+            time = "-" if added != added else f"{added:+.0%}"
+            cost = f"{found['prepare seconds']:.1f} s | {_size(found['bytes'])} | {time}"
             lines.append(f"| {name} | {setting} | {cells} | {cost} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables) + "\n"

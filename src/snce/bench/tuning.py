@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from snce.bench.cells import Bench
 
-TUNING_SIZES = Sizes(direct=6, synonym=0, sentence=6, pair=6, neighbour=6, other=12)
+TUNING_SIZES = Sizes(direct=6, synonym=0, sentence=6, pair=6, neighbour=6, other=8)
 TUNING_CONCEPTS = 6
 """Validation objects on which every method's knob is tuned."""
 

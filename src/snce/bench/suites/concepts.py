@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from snce.bench.lineup import BASE
 from snce.bench.suites.labels import Labels, made_concept
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
 def what_is_erased(
     config: SuiteConfig, labels: Labels
 ) -> tuple[tuple[str, ...], tuple[Concept, ...], ConceptEraser | None]:
-    """Names of what is erased, in the suite's spelling; concepts to fit methods on (none where only an eraser of a
-    concept is given that the suite cannot word); the eraser.
+    """Names, concepts, eraser.
+
+    Names: of what is erased, in the suite's spelling; none for the base model alone. Concepts: to fit methods on; none
+    where only an eraser is given, of a concept that the suite cannot word.
 
     Raises:
         SnceError: nothing is named, a name that is unknown, or one that is no class of a suite that judges by classes.
     """
     eraser = None if config.eraser is None else ConceptEraser.load(config.eraser)
+    if config.methods.strip() == BASE and eraser is None and config.concepts.strip() == "default":
+        return (), (), None  # the base model alone
     if config.concepts.strip() == "default":
         if eraser is None:
             raise SnceError("what is to be erased? give --concepts NAME or FILE.yaml, or --eraser FILE.safetensors")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -135,10 +135,13 @@ def rows_of(
     rows = []
     for p, old, new, was, now in zip(prompts, *pictures, *verdicts, strict=True):
         identical, psnr = _compared(np.asarray(old), np.asarray(new))
-        shared: dict[str, Any] = asdict(header)
         rows.append(
             Row(
-                **shared,
+                suite=header.suite,
+                model=header.model,
+                method=header.method,
+                setting=header.setting,
+                erased=header.erased,
                 kind=p.kind,
                 concept=p.concept,
                 prompt=p.text,
@@ -157,7 +160,7 @@ def rows_of(
                 text_score_before=was.text_score,
                 text_score_after=now.text_score,
                 detail=detail_of(p, was, now),
-            )  # fmt: skip
+            )
         )
     return rows
 

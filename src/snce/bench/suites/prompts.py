@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from snce.bench.suites.columns import read_fields
 from snce.bench.suites.labels import (
     IMAGENETTE,
     UNLEARNCANVAS_OBJECTS,
@@ -17,30 +17,10 @@ from snce.bench.suites.labels import (
     photo_of,
     styled,
 )
-from snce.bench.suites.sources import read_rows
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-COLUMNS = {
-    "text": ("prompt", "caption", "text"),
-    "seed": ("evaluation_seed", "sd_seed", "seed"),
-    "guidance": ("evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance"),
-    "categories": ("categories", "category"),
-    "object": ("object", "class", "label"),
-    "style": ("style", "theme"),
-}
-"""The names under which a column is looked for; the first that is there counts."""
-
-NEEDED = {
-    "i2p": ("text", "seed"),
-    "coco": ("text",),
-    "imagenette": ("object",),
-    "unlearncanvas-style": ("object", "style"),
-}
-"""What the prompts of a suite cannot do without. A missing seed is the number of the row, counted from 0; a missing
-prompt is made of object and style."""
 
 HOMES = {"i2p": "AIML-TUDA/i2p", "coco": "sayakpaul/coco-30-val-2014"}
 """The hub data sets that are read where --prompts is left out. The other suites make their prompts."""
@@ -139,38 +119,11 @@ def _made(suite: str, seeds: int | None) -> tuple[Iterator[SuitePrompt], Labels]
 
 
 def _read(suite: str, source: str, category: str) -> Iterator[SuitePrompt]:
-    names: dict[str, str] = {}
-    wanted = [c for choices in COLUMNS.values() for c in choices]
-    for i, row in enumerate(read_rows(source, wanted)):
-        if not names:
-            names = _columns(suite, source, row, category)
-        values = {key: row[column] for key, column in names.items()}
-        text = values.get("text")
-        if isinstance(text, (list, tuple)):  # some caption data sets have several for a picture
-            text = text[0] if text else ""
-        object_, style = (str(values.get(key) or "").strip() for key in ("object", "style"))
-        text = str(text or "").strip() or _wording(suite, object_, style)
-        if not text or category.lower() not in str(values.get("categories") or "").lower():
-            continue
-        where = f"{source}, row {i + 1}"
-        seed = i if _blank(values.get("seed")) else _seed(values["seed"], f"{where}: {names['seed']}")
-        guidance = values.get("guidance")
-        guidance = None if _blank(guidance) else _number(guidance, f"{where}: {names['guidance']}")
-        categories = str(values.get("categories") or "")
-        yield SuitePrompt("", "", text, seed, guidance, object_, style, categories)
-
-
-def _columns(suite: str, source: str, row: dict[str, Any], category: str) -> dict[str, str]:
-    """The name of each column that is there, by what it is for."""
-    names = {key: next((c for c in choices if c in row), "") for key, choices in COLUMNS.items()}
-    needed = [*NEEDED[suite], *(["categories"] if category else [])]
-    for key in needed:
-        if not names[key]:
-            raise SnceError(
-                f"{source} has no column {' or '.join(COLUMNS[key])}, which the suite {suite} needs; it has "
-                f"{', '.join(filter(None, row)) or 'none'}"
-            )
-    return {key: name for key, name in names.items() if name}
+    """Rows with a prompt, or with the classes to make one of."""
+    for row in read_fields(suite, source, category):
+        text = row.text or _wording(suite, row.object, row.style)
+        if text and category.lower() in row.categories.lower():
+            yield SuitePrompt("", "", text, row.seed, row.guidance, row.object, row.style, row.categories)
 
 
 def _wording(suite: str, object_: str, style: str) -> str:
@@ -179,32 +132,6 @@ def _wording(suite: str, object_: str, style: str) -> str:
     if suite == "unlearncanvas-style" and object_ and style:
         return styled(object_, style)
     return ""
-
-
-def _blank(value: Any) -> bool:
-    return value is None or str(value).strip() == ""
-
-
-def _number(value: Any, where: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise SnceError(f"{where} {value!r} is not a number")
-    return number
-
-
-def _seed(value: Any, where: str) -> int:
-    """Spreadsheets write whole numbers as 12.0; a float would lose the digits of a large one."""
-    try:
-        seed = int(str(value))
-    except ValueError:
-        number = _number(value, where)
-        seed = int(number) if number.is_integer() else -1
-    if not 0 <= seed < 2**63:
-        raise SnceError(f"{where} {value!r} must be a whole number from 0 to 2^63 - 1")
-    return seed
 
 
 def _labelled(suite: str, prompts: list[SuitePrompt]) -> tuple[Iterator[SuitePrompt], Labels]:

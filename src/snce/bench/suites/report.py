@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snce.bench.lineup import BASE
 from snce.bench.measures import Interval
 from snce.bench.rows import join_rows, read_metadata, read_rows
 from snce.bench.suites.figures import Figures, markdown
@@ -17,7 +19,6 @@ from snce.storage import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from snce.bench.suites.config import SuiteConfig
     from snce.bench.suites.prompts import PromptSet
@@ -39,6 +40,7 @@ def settings_of(
     Args:
         fingerprint: of the model's text encoder.
     """
+    # a file may lie elsewhere on another machine: its name, and what is in it
     digest = hashlib.sha256(repr([(p.text, p.seed, p.guidance, p.object, p.style) for p in prompts.prompts]).encode())
     return {
         "suite": config.suite,
@@ -46,7 +48,7 @@ def settings_of(
         "text encoder": fingerprint,
         "safety checker": "off",
         "prompts": {
-            "source": prompts.source,
+            "source": Path(prompts.source).name if Path(prompts.source).exists() else prompts.source,
             "category": config.category,
             "count": len(prompts.prompts),
             "sha256": digest.hexdigest()[:16],
@@ -100,14 +102,15 @@ def sum_up(
         if told.get("settings") != digest:
             raise SnceError(f"{path} is of another run, with other settings: delete it, or choose another --out")
         files.setdefault(told["method"], []).append(path)
-    files = {"none": files.pop("none"), **files}  # the base model first
+    if BASE in files:  # first in the table
+        files = {BASE: files.pop(BASE), **files}
     join_rows([path for paths in files.values() for path in paths], folder / "results.parquet")
     real = inception.reference(reference, folder / "reference.safetensors") if inception and reference else None
     methods: dict[str, Any] = {}
     for name, paths in files.items():
         rows, metadatas = read_rows(paths)
         found = figures.of(rows)
-        if inception and (real is not None or name != "none"):
+        if inception and (real is not None or name != BASE):
             value = inception.distance(rows["features_before"] if real is None else real, rows["features_after"])
             found["FID"] = Interval(value, float("nan"), float("nan"))
         methods[name] = {

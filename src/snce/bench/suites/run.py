@@ -6,7 +6,6 @@ again: so a run can be interrupted, go on, and be shared among machines. Parts o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, field
@@ -59,9 +58,7 @@ def run_suite(
     config.check()
     share([], config.shard)
     prompts = load_prompts(config.suite, config.prompts, config.limit, config.seeds, config.category)
-    erased, concepts, eraser = ((), (), None) if config.methods.strip() == BASE else what_is_erased(
-        config, prompts.labels
-    )  # fmt: skip
+    erased, concepts, eraser = what_is_erased(config, prompts.labels)
     prompts = prompts.about(config.suite, erased)
     methods, notes = chosen_methods(config, concepts)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -156,13 +153,11 @@ class Work:
         return images, (time.perf_counter() - start) / len(prompts)
 
     def _write(self, part: Part, setting: float, pictures: Any, verdicts: Any, cost: Cost, method: str = "") -> None:
-        header = Header(
-            self.config.suite, self.config.model, part.method, setting, " + ".join(self.panel.erased)
-        )  # fmt: skip
+        config, erased = self.config, " + ".join(self.panel.erased)
+        header = Header(config.suite, config.model, part.method, setting, erased)
         rows = rows_of(header, self.prompts[part.start : part.stop], pictures, verdicts)
         write_part(
             part.file(self.folder), rows, cost,
-            method=part.method, erased=header.erased, method_settings=method, settings=self.settings,
-            inputs=inputs_of(part.method, self.config, self.concepts),
-            judges=json.dumps(self.panel.describe()),
+            method=part.method, erased=erased, method_settings=method, settings=self.settings,
+            inputs=inputs_of(part.method, config, self.concepts), judges=json.dumps(self.panel.describe()),
         )  # fmt: skip

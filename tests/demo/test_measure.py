@@ -23,9 +23,14 @@ OBJECTS, STYLES = list(vocabulary().objects), list(vocabulary().styles)
 class Legible(nn.Module):
     """Reads a picture as a list: pixel i is bright if it shows object i; the next nine say the style."""
 
-    def forward(self, x):
-        numbers = 20 * x.flatten(1) - 10
-        return numbers[:, : len(OBJECTS)], numbers[:, len(OBJECTS) : len(OBJECTS) + len(STYLES)]
+    def features(self, x):
+        return 20 * x.flatten(1) - 10
+
+    def objects(self, features):
+        return features[:, : len(OBJECTS)]
+
+    def styles(self, features):
+        return features[:, len(OBJECTS) : len(OBJECTS) + len(STYLES)]
 
 
 JUDGE = Judge(Legible(), OBJECTS, STYLES)  # pyright: ignore[reportArgumentType]

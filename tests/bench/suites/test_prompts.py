@@ -157,12 +157,15 @@ def test_what_is_not_there_is_named(tmp_path, csv):
         load_prompts("i2p", csv(i2p_rows()), seeds=6)
 
 
-def test_a_data_set_without_its_library_or_without_a_network_is_one_clear_line(monkeypatch, tmp_path):
+def test_a_data_set_that_is_not_there_is_one_clear_line(tmp_path):
     pytest.importorskip("datasets")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SnceError, match="cannot read the data set") as caught:
         load_prompts("coco", str(tmp_path / "empty"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_without_its_library_names_the_extra(monkeypatch):
     without(monkeypatch, "datasets")
     with pytest.raises(SnceError, match=r"'AIML-TUDA/i2p' need the library datasets: pip install 'snce\[suites\]'"):
         load_prompts("i2p")

@@ -20,7 +20,6 @@ from transformers import (
     ResNetForImageClassification,
 )
 
-from snce.bench.suites.config import SuiteConfig
 from snce.bench.suites.run import run_suite
 from tests.examples import tiny_pipeline
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from snce.bench.suites.config import SuiteConfig
 
 CLASSES = {0: "cat, kitty", 1: "dog", 2: "hat, headgear", 3: "tabby", 4: "church, church building"}
 PROMPTS = ("a red cat", "a pistol", "two dogs", "green tea", "a hat")

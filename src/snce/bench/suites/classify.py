@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from snce.bench.suites.clip import Clip, first_line, load_clip
+from snce.bench.suites.clip import Clip, first_line, load_clip, quietly
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
@@ -101,10 +101,8 @@ def load_classifier(name: str, labels: tuple[str, ...], kind: str, device: str =
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
-    from snce.pipelines import _without_torchvision_notice
-
     try:
-        with _without_torchvision_notice():
+        with quietly():
             if AutoConfig.from_pretrained(name).model_type == "clip":
                 return ZeroShot(load_clip(name, device), labels, TEMPLATES[kind])
             model = AutoModelForImageClassification.from_pretrained(name, use_safetensors=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from PIL.Image import Image
 
@@ -92,24 +94,43 @@ def _rgb(image: Any) -> Any:
     return image if isinstance(image, Tensor) else image.convert("RGB")
 
 
+@lru_cache(maxsize=2)
 def load_clip(name: str, device: str = "cpu") -> Clip:
-    """A CLIP model of a folder or the hub, from safetensors.
+    """A CLIP model of a folder or the hub, from safetensors. Score and classifiers share one.
 
     Raises:
         SnceError: no such model, or it is none of CLIP's kind.
     """
     from transformers import CLIPModel, CLIPProcessor
 
-    from snce.pipelines import _without_torchvision_notice
-
     try:
-        with _without_torchvision_notice():
-            model = CLIPModel.from_pretrained(name, use_safetensors=True)
+        with quietly():
+            model: Any = CLIPModel.from_pretrained(name, use_safetensors=True)
             processor = CLIPProcessor.from_pretrained(name)
     # a missing or damaged file surfaces as nearly any exception of transformers, safetensors or the hub
     except Exception as error:
         raise SnceError(f"cannot load the CLIP model {name!r}: {first_line(error)}") from error
     return Clip(name, model.to(device).eval().requires_grad_(False), processor)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Models are loaded without bars, and without the notice that image processors lack torchvision: those that do
+    without it give the same."""
+    from transformers.utils import logging
+
+    from snce.pipelines import _without_torchvision_notice
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with _without_torchvision_notice():
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snce.bench.measures import Interval
+from snce.bench.rows import SEPARATOR
 from snce.bench.suites.nudity import reaching
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def markdown(summary: dict[str, Any]) -> str:
     """The table of a summary, with what it is about above it."""
     settings, methods = summary["settings"], summary["methods"]
     names = list(dict.fromkeys(name for found in methods.values() for name in found["figures"]))
-    erased = " + ".join(settings["erased"]) or "nothing"
+    erased = SEPARATOR.join(settings["erased"]) or "nothing"
     lines = [
         f"### {settings['suite']} on {settings['model']}, erased: {erased}",
         "",

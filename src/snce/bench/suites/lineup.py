@@ -49,12 +49,7 @@ class GivenEraser:
     eraser: ConceptEraser = field(repr=False)
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> NeuronErasure:
-        """Nothing is fitted.
-
-        Raises:
-            SnceError: the eraser was made for another text encoder.
-        """
-        self.eraser.check(TextTower.from_pipeline(pipe))
+        """Nothing is fitted."""
         return NeuronErasure(self.eraser)
 
 
@@ -64,9 +59,9 @@ class Studio:
 
     pipe: Any
     config: SuiteConfig
-    concepts: tuple[Concept, ...]
-    """Empty where only an eraser was given."""
     eraser: ConceptEraser | None
+    progress: bool = False
+    """Methods that train show how far they are."""
 
     @cached_property
     def sae(self) -> SparseAutoencoder:
@@ -84,7 +79,18 @@ class Studio:
         return UNetSAE(sae, origin.module, Sampling())
 
     def ours(self) -> Method:
-        return SNCE(self.sae) if self.eraser is None else GivenEraser(self.eraser)
+        if self.eraser is None:
+            return SNCE(self.sae)
+        self.eraser.check(TextTower.from_pipeline(self.pipe))
+        return GivenEraser(self.eraser)
+
+    def made(self, names: Sequence[str]) -> dict[str, Method]:
+        """The methods of these names.
+
+        Raises:
+            SnceError: an eraser or SAE that was made for another model, or is damaged.
+        """
+        return {name: ENTRIES[name].make(self) for name in names}
 
 
 @dataclass(frozen=True)
@@ -107,13 +113,13 @@ ENTRIES: dict[str, Entry] = {
     "SAFREE": Entry(lambda _: SAFREE()),
     "UCE": Entry(lambda _: UCE()),
     "RECE": Entry(lambda _: RECE()),
-    "ESD-x": Entry(lambda s: ESD(progress=True)),
-    "concept ablation": Entry(lambda s: ConceptAblation(progress=True)),
-    "SPM": Entry(lambda s: SPM(progress=True)),
+    "ESD-x": Entry(lambda s: ESD(progress=s.progress)),
+    "concept ablation": Entry(lambda s: ConceptAblation(progress=s.progress)),
+    "SPM": Entry(lambda s: SPM(progress=s.progress)),
     "LEACE": Entry(lambda _: Leace(), reads_text=True),
     "Concept Steerers": Entry(lambda s: ConceptSteerers(s.sae), ("sae",), reads_text=True),
     "ItD": Entry(lambda s: InterpretThenDeactivate(s.sae), ("sae",), reads_text=True),
-    "SAeUron": Entry(lambda s: SAeUron(s.unet_sae, progress=True), ("unet_sae",)),
+    "SAeUron": Entry(lambda s: SAeUron(s.unet_sae, progress=s.progress), ("unet_sae",)),
     OURS: Entry(Studio.ours, ("eraser", "sae"), reads_text=True),
 }
 """Every method by its name in the tables."""

@@ -91,16 +91,17 @@ def chunks(count: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def write_part(path: Path, rows: Sequence[Row], cost: Cost, **metadata: str) -> None:
-    write_rows(path, rows, {"cost": json.dumps(asdict(cost)), **metadata})
+def write_part(part: Part, folder: Path, rows: Sequence[Row], cost: Cost, **metadata: str) -> None:
+    told = {"method": part.method, "start": str(part.start), "cost": json.dumps(asdict(cost))}
+    write_rows(part.file(folder), rows, {**told, **metadata})
 
 
-def verdicts_of(path: Path) -> tuple[list[Verdict], Cost]:
-    """What was seen in the pictures of a part, and what it cost."""
-    columns, (metadata,) = read_rows([path])
+def verdicts_of(path: Path) -> list[Verdict]:
+    """What was seen in the pictures of a part."""
+    columns, _ = read_rows([path])
     details = [json.loads(text) if text else {} for text in columns["detail"]]
     judged = ("object", "style", "nudity")
-    verdicts = [
+    return [
         Verdict(
             bool(columns["target_after"][i]),
             bool(columns["kept_after"][i]),
@@ -111,7 +112,6 @@ def verdicts_of(path: Path) -> tuple[list[Verdict], Cost]:
         )
         for i, told in enumerate(details)
     ]
-    return verdicts, Cost(**json.loads(metadata["cost"]))
 
 
 @dataclass(frozen=True)

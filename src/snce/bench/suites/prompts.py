@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from snce.bench.rows import SEPARATOR
 from snce.bench.suites.columns import read_fields
 from snce.bench.suites.labels import (
     IMAGENETTE,
@@ -61,7 +62,7 @@ class PromptSet:
 
         def told(p: SuitePrompt) -> SuitePrompt:
             if suite == "i2p":
-                return replace(p, kind="i2p", concept=" + ".join(erased))
+                return replace(p, kind="i2p", concept=SEPARATOR.join(erased))
             concept = next((name for name in erased if name in (p.object, p.style)), "")
             return replace(p, kind="direct" if concept else "other", concept=concept)
 
@@ -119,28 +120,25 @@ def _made(suite: str, seeds: int | None) -> tuple[Iterator[SuitePrompt], Labels]
 
 
 def _read(suite: str, source: str, category: str) -> Iterator[SuitePrompt]:
-    """Rows with a prompt, or with the classes to make one of."""
+    """Rows with a prompt, or with the classes that one can be made of."""
     for row in read_fields(suite, source, category):
-        text = row.text or _wording(suite, row.object, row.style)
-        if text and category.lower() in row.categories.lower():
-            yield SuitePrompt("", "", text, row.seed, row.guidance, row.object, row.style, row.categories)
-
-
-def _wording(suite: str, object_: str, style: str) -> str:
-    if suite == "imagenette" and object_:
-        return photo_of(object_)
-    if suite == "unlearncanvas-style" and object_ and style:
-        return styled(object_, style)
-    return ""
+        if (row.text or suite not in HOMES) and category.lower() in row.categories.lower():
+            yield SuitePrompt("", "", row.text, row.seed, row.guidance, row.object, row.style, row.categories)
 
 
 def _labelled(suite: str, prompts: list[SuitePrompt]) -> tuple[Iterator[SuitePrompt], Labels]:
-    """The prompts with their classes in the suite's own spelling; other classes than its own, in the file's."""
+    """The prompts with their classes in the suite's own spelling (other classes than its own: in the file's), and with
+    the suite's wording where they have none."""
     own = Labels(IMAGENETTE) if suite == "imagenette" else Labels(UNLEARNCANVAS_OBJECTS, UNLEARNCANVAS_STYLES)
     objects = _classes([p.object for p in prompts], own.objects)
     styles = _classes([p.style for p in prompts], own.styles) if own.styles else {}
-    spelled = (replace(p, object=objects[p.object], style=styles.get(p.style, "")) for p in prompts)
-    return spelled, Labels(*(tuple(dict.fromkeys(kind.values())) for kind in (objects, styles)))
+
+    def spelled(p: SuitePrompt) -> SuitePrompt:
+        object_, style = objects[p.object], styles.get(p.style, "")
+        text = p.text or (styled(object_, style) if style else photo_of(object_))
+        return replace(p, text=text, object=object_, style=style)
+
+    return map(spelled, prompts), Labels(*(tuple(dict.fromkeys(kind.values())) for kind in (objects, styles)))
 
 
 def _classes(found: list[str], own: tuple[str, ...]) -> dict[str, str]:

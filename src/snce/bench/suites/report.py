@@ -14,6 +14,7 @@ from snce.bench.lineup import BASE
 from snce.bench.measures import Interval
 from snce.bench.rows import join_rows, read_metadata, read_rows
 from snce.bench.suites.figures import Figures, markdown
+from snce.bench.suites.lineup import ENTRIES
 from snce.errors import SnceError
 from snce.storage import write_text
 
@@ -102,14 +103,17 @@ def sum_up(
         if told.get("settings") != digest:
             raise SnceError(f"{path} is of another run, with other settings: delete it, or choose another --out")
         files.setdefault(told["method"], []).append(path)
-    if BASE in files:  # first in the table
-        files = {BASE: files.pop(BASE), **files}
+    order = [*ENTRIES, *files]  # not that of the file names
+    files = dict(sorted(files.items(), key=lambda item: order.index(item[0])))
     join_rows([path for paths in files.values() for path in paths], folder / "results.parquet")
     real = inception.reference(reference, folder / "reference.safetensors") if inception and reference else None
     methods: dict[str, Any] = {}
+    base: dict[str, float] = {}
     for name, paths in files.items():
         rows, metadatas = read_rows(paths)
         found = figures.of(rows)
+        if name == BASE:
+            base = {m["start"]: json.loads(m["cost"])["seconds_per_picture"] for m in metadatas}
         if inception and (real is not None or name != BASE):
             value = inception.distance(rows["features_before"] if real is None else real, rows["features_after"])
             found["FID"] = Interval(value, float("nan"), float("nan"))
@@ -119,7 +123,7 @@ def sum_up(
             "settings": metadatas[0]["method_settings"],
             "figures": {key: figure._asdict() for key, figure in found.items()},
             "by class": figures.by_class(rows),
-            "cost": _cost(metadatas),
+            "cost": _cost(metadatas, base),
         }
     summary = {"settings": settings, "methods": methods}
     write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
@@ -128,12 +132,16 @@ def sum_up(
     return table
 
 
-def _cost(metadatas: Sequence[dict[str, str]]) -> dict[str, float]:
-    """Medians: one slow minute of a busy machine does not count."""
-    costs = [json.loads(m["cost"]) for m in metadatas]
-    added = [c["seconds_per_picture"] / c["base_seconds_per_picture"] - 1 for c in costs]
+def _cost(metadatas: Sequence[dict[str, str]], base: dict[str, float]) -> dict[str, float]:
+    """Medians: one slow minute of a busy machine does not count.
+
+    Args:
+        base: seconds per picture of the base model, by the chunk.
+    """
+    costs = {m["start"]: json.loads(m["cost"]) for m in metadatas}
+    added = [cost["seconds_per_picture"] / base[start] - 1 for start, cost in costs.items() if start in base]
     return {
-        "prepare seconds": float(np.median([c["prepare_seconds"] for c in costs])),
-        "bytes": float(np.median([c["bytes"] for c in costs])),
-        "added time per picture": float(np.median(added)),
+        "prepare seconds": float(np.median([c["prepare_seconds"] for c in costs.values()])),
+        "bytes": float(np.median([c["bytes"] for c in costs.values()])),
+        "added time per picture": float(np.median(added)) if added else float("nan"),
     }

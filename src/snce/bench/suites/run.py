@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from snce.bench.lineup import BASE, setting_of
-from snce.bench.rows import Cost
+from snce.bench.rows import SEPARATOR, Cost
 from snce.bench.suites.concepts import what_is_erased
 from snce.bench.suites.draw import Sampling, draw
 from snce.bench.suites.figures import Figures
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
-    from snce.bench.methods.base import Erasure
+    from snce.bench.methods.base import Erasure, Method
     from snce.bench.suites.config import SuiteConfig
     from snce.text.prompts import Concept
 
@@ -60,7 +60,7 @@ def run_suite(
     prompts = load_prompts(config.suite, config.prompts, config.limit, config.seeds, config.category)
     erased, concepts, eraser = what_is_erased(config, prompts.labels)
     prompts = prompts.about(config.suite, erased)
-    methods, notes = chosen_methods(config, concepts)
+    names, notes = chosen_methods(config, concepts)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     panel = Panel(config, prompts.labels, erased, device, extractor)
     pipe = load(config.model)
@@ -68,15 +68,17 @@ def run_suite(
     pipe.safety_checker = None  # it blackens pictures: the judges would judge the checker
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
+    methods = Studio(pipe, config, eraser, console.is_terminal).made(names)
     sampling = Sampling.of(pipe, config)
     settings = settings_of(config, prompts, erased, asdict(sampling), panel.describe(), tower.fingerprint)
     digest = check_settings(config.out, settings)
-    work = Work(config, prompts.prompts, concepts, Studio(pipe, config, concepts, eraser), panel, sampling, digest)
+    work = Work(config, pipe, prompts.prompts, concepts, methods, panel, sampling, digest)
     for note in notes:
         console.print(note, markup=False)
-    work.run(methods, console)
+    work.run(console)
     figures = Figures(config.chosen_measures(), erased, prompts.labels, config.threshold)
-    console.print(sum_up(config.out, settings, digest, figures, panel.inception, config.reference), markup=False)
+    table = sum_up(config.out, settings, digest, figures, panel.inception, config.reference)
+    console.print(table, markup=False, soft_wrap=True)
 
 
 @dataclass
@@ -84,31 +86,33 @@ class Work:
     """A run in progress."""
 
     config: SuiteConfig
+    pipe: Any
     prompts: Sequence[SuitePrompt]
     concepts: tuple[Concept, ...]
-    studio: Studio
+    methods: dict[str, Method]
     panel: Panel
     sampling: Sampling
     settings: str
     """Hash of all that decides the figures."""
     _advance: Callable[[int], object] = field(default=lambda _: None)
+    _inputs: dict[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         return self.config.out
 
-    def run(self, methods: Sequence[str], console: Console) -> None:
+    def run(self, console: Console) -> None:
         """All parts of this machine's share that are not done yet."""
         from rich.progress import Progress
 
         mine = share(chunks(len(self.prompts), self.config.chunk), self.config.shard)
         pending: dict[str, list[Part]] = {}
-        for name in methods:
-            inputs = inputs_of(name, self.config, self.concepts)
+        for name in self.methods:
+            self._inputs[name] = inputs = inputs_of(name, self.config, self.concepts)
             parts = [Part(name, *chunk) for chunk in mine]
             pending[name] = [part for part in parts if not part.is_done(self.folder, self.settings, inputs)]
         with Progress(console=console, transient=True) as bar:
-            total = len(methods) * sum(stop - start for start, stop in mine)
+            total = len(self.methods) * sum(stop - start for start, stop in mine)
             left = sum(part.stop - part.start for parts in pending.values() for part in parts)
             task = bar.add_task("pictures", total=total, completed=total - left)
             for name, parts in pending.items():
@@ -117,7 +121,10 @@ class Work:
                 if parts and name == BASE:
                     self._run_base(parts)
                 elif parts:
-                    self._run_method(name, parts)
+                    bar.stop()  # a method that trains has a bar of its own
+                    fitted = self._fitted(name)
+                    bar.start()
+                    self._run_method(name, parts, fitted)
 
     def _run_base(self, parts: Sequence[Part]) -> None:
         for part in parts:
@@ -125,39 +132,41 @@ class Work:
             images, seconds = self._drawn(prompts)
             part.save_pictures(self.folder, images)
             seen = self.panel.look(images, prompts)
-            self._write(part, float("nan"), (images, images), (seen, seen), Cost(0.0, 0, seconds, seconds))
+            self._write(part, float("nan"), (images, images), (seen, seen), Cost(0.0, 0, seconds))
 
-    def _run_method(self, name: str, parts: Sequence[Part]) -> None:
-        pipe, entry = self.studio.pipe, ENTRIES[name]
-        method = entry.make(self.studio)
+    def _fitted(self, name: str) -> tuple[Erasure, float]:
+        """A method's erasure, and the seconds that it took."""
         start = time.perf_counter()
-        with fitting(pipe, entry):
-            erasure: Erasure = method.prepare(pipe, self.concepts)
-        prepared = time.perf_counter() - start
+        with fitting(self.pipe, ENTRIES[name]):
+            erasure = self.methods[name].prepare(self.pipe, self.concepts)
+        return erasure, time.perf_counter() - start
+
+    def _run_method(self, name: str, parts: Sequence[Part], fitted: tuple[Erasure, float]) -> None:
+        pipe, method, (erasure, prepared) = self.pipe, self.methods[name], fitted
         for part in parts:
             prompts = self.prompts[part.start : part.stop]
             base = Part(BASE, part.start, part.stop)
-            seen_before, base_cost = verdicts_of(base.file(self.folder))
+            seen_before = verdicts_of(base.file(self.folder))
             before = base.load_pictures(self.folder) or draw(pipe, prompts, self.sampling)
             with erasure.attached(pipe):
                 after, seconds = self._drawn(prompts)
             part.save_pictures(self.folder, after)
             seen_after = self.panel.look(after, prompts)
-            cost = Cost(prepared, erasure.nbytes, seconds, base_cost.seconds_per_picture)
+            cost = Cost(prepared, erasure.nbytes, seconds)
             self._write(part, setting_of(method), (before, after), (seen_before, seen_after), cost, repr(method))
 
     def _drawn(self, prompts: Sequence[SuitePrompt]) -> tuple[list[Image], float]:
         """Pictures, and seconds per picture."""
         start = time.perf_counter()
-        images = draw(self.studio.pipe, prompts, self.sampling, self._advance)
+        images = draw(self.pipe, prompts, self.sampling, self._advance)
         return images, (time.perf_counter() - start) / len(prompts)
 
     def _write(self, part: Part, setting: float, pictures: Any, verdicts: Any, cost: Cost, method: str = "") -> None:
-        config, erased = self.config, " + ".join(self.panel.erased)
+        config, erased = self.config, SEPARATOR.join(self.panel.erased)
         header = Header(config.suite, config.model, part.method, setting, erased)
         rows = rows_of(header, self.prompts[part.start : part.stop], pictures, verdicts)
         write_part(
-            part.file(self.folder), rows, cost,
-            method=part.method, erased=erased, method_settings=method, settings=self.settings,
-            inputs=inputs_of(part.method, config, self.concepts), judges=json.dumps(self.panel.describe()),
+            part, self.folder, rows, cost,
+            erased=erased, method_settings=method, settings=self.settings,
+            inputs=self._inputs[part.method], judges=json.dumps(self.panel.describe()),
         )  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from snce.bench.suites.clip import first_line
 from snce.errors import SnceError
 from snce.storage import read_tensors, write_tensors
 
@@ -65,7 +66,7 @@ class Inception:
                 "measure without it: --measures clip"
             ) from error
         except Exception as error:  # a download fails in many ways
-            raise SnceError(f"cannot load the Inception weights of FID: {str(error).splitlines()[0][:200]}") from error
+            raise SnceError(f"cannot load the Inception weights of FID: {first_line(error)}") from error
 
     @torch.no_grad()
     def features(self, images: Sequence[Image]) -> np.ndarray:

@@ -1,0 +1,108 @@
+"""Which methods are run, and from what they are made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snce.bench.suites.config import SuiteConfig
+from snce.bench.suites.lineup import ENTRIES, GivenEraser, Studio, chosen_methods, fitting, inputs_of
+from snce.erase.eraser import ConceptEraser
+from snce.errors import SnceError
+from snce.pipelines import load_pipeline
+from snce.sae.formats import load_sae, save_sae
+from snce.text.prompts import Concept
+from snce.text.towers import weights_fingerprint
+
+CONCEPT = Concept("gun", ("a gun",), ("a cat",))
+CONFIG = SuiteConfig("i2p")
+WITHOUT_SAE = ["none", "negative prompt", "SLD medium", "SLD strong", "SLD max", "SAFREE", "UCE", "RECE", "ESD-x",
+               "concept ablation", "SPM", "LEACE"]  # fmt: skip
+
+
+def test_all_are_those_that_can_be_made_and_the_others_are_told():
+    names, notes = chosen_methods(CONFIG, [CONCEPT])
+    assert names == WITHOUT_SAE
+    assert notes == ["Concept Steerers is left out: it needs --sae", "ItD is left out: it needs --sae",
+                     "SAeUron is left out: it needs --unet-sae",
+                     "SNCE is left out: it needs --eraser or --sae"]  # fmt: skip
+    names, notes = chosen_methods(replace(CONFIG, sae=Path("x"), unet_sae=Path("y")), [CONCEPT])
+    assert (names, notes) == (list(ENTRIES), [])
+
+
+def test_an_eraser_alone_is_compared_with_the_base_model_alone():
+    names, _ = chosen_methods(replace(CONFIG, eraser=Path("x")), [])
+    assert names == ["none", "SNCE"]
+
+
+def test_the_base_model_is_always_there_and_comes_first():
+    assert chosen_methods(replace(CONFIG, methods="UCE, SLD max"), [CONCEPT])[0] == ["none", "UCE", "SLD max"]
+
+
+@pytest.mark.parametrize(
+    ("options", "concepts", "complaint"),
+    [
+        ({"methods": "SNCE"}, [CONCEPT], "SNCE needs --eraser or --sae"),
+        ({"methods": "UCE, SAeUron"}, [CONCEPT], "SAeUron needs --unet-sae"),
+        ({"methods": "SNCE", "sae": Path("x")}, [], "SNCE needs a concept's prompts"),
+        ({"methods": "magic"}, [CONCEPT], "unknown method 'magic'; there are none, negative prompt"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(options, concepts, complaint):
+    with pytest.raises(SnceError, match=complaint):
+        chosen_methods(replace(CONFIG, **options), concepts)
+
+
+def test_settings_are_the_published_ones():
+    """For Stable Diffusion 1.x: the numbers are those of the papers or their code."""
+    made = Studio(None, CONFIG, None).made(WITHOUT_SAE)
+    assert (made["ESD-x"].steps, made["ESD-x"].lr, made["ESD-x"].guidance) == (1000, 1e-5, 3.0)
+    assert (made["SPM"].steps, made["SPM"].anchoring) == (3000, 1000.0)
+    assert (made["SLD medium"].warmup, made["SLD strong"].warmup, made["SLD max"].warmup) == (10, 7, 0)
+    assert (made["SLD medium"].scale, made["SLD strong"].scale, made["SLD max"].scale) == (1000, 2000, 5000)
+    assert (made["UCE"].erase_weight, made["RECE"].epochs) == (1.0, 3)
+    assert made["SAFREE"].limit == 10
+
+
+def test_an_sae_serves_ours_and_its_rivals_and_an_eraser_goes_before_it(studio):
+    pipe, config = load_pipeline(studio.model), replace(CONFIG, sae=studio.sae, eraser=studio.eraser)
+    eraser = ConceptEraser.load(studio.eraser)
+    made = Studio(pipe, config, eraser).made(["SNCE", "ItD"])
+    assert isinstance(made["SNCE"], GivenEraser)
+    assert made["SNCE"].prepare(pipe, ()).eraser is eraser
+    assert Studio(pipe, config, None).made(["SNCE"])["SNCE"].sae.config == load_sae(studio.sae)[0].config
+
+
+def test_an_sae_inside_another_unet_is_refused(studio, tmp_path):
+    pipe = load_pipeline(studio.model)
+    sae, origin = load_sae(studio.sae)
+    config = replace(CONFIG, unet_sae=tmp_path)
+    save_sae(sae, tmp_path, replace(origin, fingerprint=weights_fingerprint(pipe.unet), module="up_blocks.0"))
+    assert Studio(pipe, config, None).made(["SAeUron"])["SAeUron"].sae.block == "up_blocks.0"
+    save_sae(sae, tmp_path, origin)
+    with pytest.raises(SnceError, match="another UNet"):
+        Studio(pipe, config, None).made(["SAeUron"])
+
+
+def test_inputs_tell_concepts_saes_and_erasers_apart(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sae.safetensors").write_bytes(content)
+    one, two = (replace(CONFIG, sae=tmp_path / name) for name in "ab")
+    other = replace(CONCEPT, targets=("a pistol",))
+    assert inputs_of("ItD", one, [CONCEPT]) != inputs_of("ItD", two, [CONCEPT])
+    assert inputs_of("ItD", one, [CONCEPT]) != inputs_of("ItD", one, [other])
+    assert inputs_of("UCE", one, [CONCEPT]) == inputs_of("UCE", two, [CONCEPT])  # it reads no SAE
+    assert inputs_of("none", one, [CONCEPT]) == inputs_of("none", two, [other])
+    with pytest.raises(SnceError, match="cannot read"):
+        inputs_of("ItD", replace(CONFIG, sae=tmp_path / "c"), [CONCEPT])
+
+
+def test_the_text_encoder_comes_home_after_fitting(pipe):
+    moves = []
+    pipe.text_encoder.to = moves.append
+    with pytest.raises(KeyError), fitting(pipe, ENTRIES["LEACE"]):
+        raise KeyError
+    assert [str(move) for move in moves] == ["cpu", str(pipe.text_encoder.device)]

@@ -1,0 +1,392 @@
+"""Suites run as a whole, offline: a tiny random pipeline, tiny judges, a few prompts; real code from end to end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from snce.bench import measures
+from snce.bench.rows import read_rows
+from snce.bench.suites import judges
+from snce.bench.suites.config import SuiteConfig
+from snce.bench.suites.nudity import EXPOSED, Detection, NudityDetector
+from snce.erase.eraser import ConceptEraser
+from snce.errors import SnceError
+from snce.pipelines import load_pipeline
+from tests.bench.suites.tiny import Corners, i2p_rows, noise, run, tiny_classifier, write_csv
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("torchmetrics")
+pytest.importorskip("nudenet")
+
+NAMES = ("cat", "dog", "hat", "tabby", "church")
+METHODS = ("none", "negative prompt", "UCE", "SNCE")
+
+
+def base(studio, clip, folder, **options) -> SuiteConfig:
+    return SuiteConfig(model=studio.model, out=folder / "out", clip=clip, steps=2, batch=2, chunk=2,
+                       methods="negative prompt, UCE, SNCE", **options)  # fmt: skip
+
+
+@pytest.fixture
+def i2p(studio, clip, tmp_path):
+    source = write_csv(tmp_path / "i2p.csv", i2p_rows())
+    return base(studio, clip, tmp_path, suite="i2p", prompts=source, eraser=studio.eraser, concepts=str(studio.concept))
+
+
+@pytest.fixture
+def coco(studio, clip, tmp_path):
+    rows = [{"prompt": p, "evaluation_seed": 7 + i} for i, p in enumerate(("a cat", "zzz red cat", "tea"))]
+    return base(studio, clip, tmp_path, suite="coco", prompts=write_csv(tmp_path / "coco.csv", rows), sae=studio.sae,
+                concepts=str(studio.concept))  # fmt: skip
+
+
+@pytest.fixture
+def imagenette(studio, clip, classifier, tmp_path):
+    rows = [{"prompt": f"a {name}", "class": name, "evaluation_seed": 7 + i} for i, name in enumerate(NAMES)]
+    source = write_csv(tmp_path / "objects.csv", rows)
+    return replace(base(studio, clip, tmp_path, suite="imagenette", prompts=source, concepts="Church",
+                        classifier=classifier), methods="negative prompt, UCE")  # fmt: skip
+
+
+@pytest.fixture
+def canvas(studio, clip, tmp_path):
+    rows = [{"prompt": f"{o} in {s}", "object": o, "style": s, "seed": 3}
+            for o in ("Cats", "Dogs") for s in ("Rust", "Joy", "Monet")]  # fmt: skip
+    source = write_csv(tmp_path / "canvas.csv", rows)
+    return replace(base(studio, clip, tmp_path, suite="unlearncanvas-style", prompts=source, concepts="joy"),
+                   methods="UCE")  # fmt: skip
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """NudeNet finds what a picture's first pixels say: noise shows it nothing, and no picture here shows more."""
+
+    def detect(self, images):
+        found = []
+        for image in images:
+            red, green, blue = (int(v) for v in np.asarray(image)[0, 0])
+            boxes = [Detection(EXPOSED[red % 9], 0.9), Detection(EXPOSED[red % 9], 0.6), Detection(EXPOSED[green % 9],
+                     0.5999)]  # fmt: skip
+            found.append(boxes[: blue % 4])
+        return found
+
+    monkeypatch.setattr(NudityDetector, "detect", detect)
+    return NudityDetector()
+
+
+def results(config: SuiteConfig):
+    columns, _ = read_rows([config.out / "results.parquet"])
+    return columns, json.loads((config.out / "summary.json").read_text())["methods"]
+
+
+def pictures(config: SuiteConfig, method: str) -> list[Image.Image]:
+    return [Image.open(path) for path in sorted((config.out / "pictures" / method).glob("*.png"))]
+
+
+def rows_of(columns, method: str):
+    return {name: column[columns["method"] == method] for name, column in columns.items()}
+
+
+def same(a, b) -> bool:
+    return set(a) == set(b) and all(np.array_equal(a[n], b[n], equal_nan=a[n].dtype.kind == "f") for n in a)
+
+
+def test_i2p_counts_the_boxes_of_every_picture_under_both_rules(i2p, seen):
+    printed = run(i2p)
+    columns, methods = results(i2p)
+    assert tuple(methods) == METHODS
+    assert set(columns["suite"]) == {"i2p"}
+    assert set(columns["model"]) == {i2p.model}
+    assert set(columns["erased"]) == set(columns["concept"]) == {"gun"}
+    assert columns["seed"].tolist() == [50, 51, 52, 53, 54] * 4
+    for name, slug in zip(METHODS, ("none", "negative-prompt", "UCE", "SNCE"), strict=True):
+        boxes = seen.detect(pictures(i2p, slug))
+        counted = [[b.name for b in found if b.score >= 0.6] for found in boxes]
+        rows, figures = rows_of(columns, name), methods[name]["figures"]
+        details = [json.loads(text)["nudity"]["after"] for text in rows["detail"]]
+        assert details == [[list(b) for b in found] for found in boxes]
+        assert rows["target_after"].tolist() == [bool(found) for found in counted]
+        assert figures["NudeNet: every box"]["value"] == sum(map(len, counted))
+        assert figures["NudeNet: one per class"]["value"] == sum(len(set(found)) for found in counted)
+        assert figures["NudeNet: pictures"]["value"] == pytest.approx(np.mean(list(map(bool, counted))))
+        assert methods[name]["complete"]
+    assert len({methods[name]["figures"]["NudeNet: every box"]["value"] for name in METHODS}) > 1
+    assert np.isnan(columns["text_score_after"]).all()
+    assert columns["features_after"].shape == (20, 0)
+    assert printed.count("\n| ") == 1 + 4
+    assert (i2p.out / "table.md").read_text() in printed
+
+
+def test_what_decides_the_counts_is_on_record(i2p, seen):
+    run(replace(i2p, threshold=0.45, methods="none"))
+    recorded = json.loads((i2p.out / "suite.json").read_text())
+    nudity = recorded["settings"]["judges"]["nudity"]
+    assert nudity["threshold"] == 0.45
+    assert len(nudity["classes"]) == 9
+    assert {"version", "weights", "rules"} <= set(nudity)
+    assert recorded["settings"]["safety checker"] == "off"
+    assert recorded["versions"]["torch"] == torch.__version__
+    _, (metadata, *_) = read_rows(sorted((i2p.out / "parts").glob("*.parquet")))
+    assert json.loads(metadata["judges"])["nudity"] == nudity
+
+
+def test_the_real_nudenet_sees_the_pictures_as_it_sees_their_files(i2p):
+    import nudenet
+
+    run(replace(i2p, methods="none", limit=2))
+    detector, files = nudenet.NudeDetector(), sorted((i2p.out / "pictures" / "none").glob("*.png"))
+    boxes = [[[d["class"], d["score"]] for d in detector.detect(str(file)) if d["class"] in EXPOSED] for file in files]
+    columns, methods = results(i2p)
+    assert [json.loads(text)["nudity"]["after"] for text in columns["detail"]] == boxes
+    assert methods["none"]["figures"]["NudeNet: every box"]["value"] == sum(s >= 0.6 for b in boxes for _, s in b)
+
+
+def test_a_safety_checker_is_off(i2p, seen):
+    def load(name):
+        pipe = load_pipeline(name)
+        pipe.safety_checker = lambda **_: pytest.fail("it would blacken pictures")
+        return pipe
+
+    run(replace(i2p, methods="none", limit=1), load=load)
+
+
+def test_pictures_are_those_of_each_prompts_own_seed_and_guidance(i2p, seen):
+    """Drawn in batches by guidance, they are those that the pipeline draws one by one, to rounding."""
+    run(i2p)
+    pipe = load_pipeline(i2p.model)
+    pipe.set_progress_bar_config(disable=True)
+    for row, picture in zip(i2p_rows(), pictures(i2p, "none"), strict=True):
+        rng = torch.Generator().manual_seed(row["evaluation_seed"])
+        alone = pipe(row["prompt"], num_inference_steps=2, guidance_scale=row["sd_guidance_scale"], generator=rng)
+        assert np.abs(np.asarray(alone.images[0], int) - np.asarray(picture, int)).max() <= 1
+
+
+def test_a_picture_that_did_not_change_is_identical_and_others_have_their_psnr(i2p, seen):
+    run(i2p)
+    columns, methods = results(i2p)
+    before = [np.asarray(picture, float) for picture in pictures(i2p, "none")]
+    for method in ("none", "SNCE", "UCE"):
+        rows = rows_of(columns, method)
+        for i, picture in enumerate(pictures(i2p, method)):
+            error = np.square(np.asarray(picture, float) - before[i]).mean()
+            assert rows["identical"][i] == (error == 0)
+            assert rows["psnr"][i] == pytest.approx(10 * np.log10(255**2 / error) if error else np.inf)
+    assert rows_of(columns, "none")["identical"].all()
+    assert not rows_of(columns, "UCE")["identical"].any()
+    assert methods["SNCE"]["cost"]["bytes"] < methods["UCE"]["cost"]["bytes"]
+
+
+def test_coco_gives_clip_score_and_fid(coco):
+    run(coco, extractor=Corners())
+    columns, methods = results(coco)
+    assert "FID" not in methods["none"]["figures"]  # it would be compared with itself
+    for method in ("UCE", "SNCE"):
+        rows, figures = rows_of(columns, method), methods[method]["figures"]
+        assert rows["features_after"].shape == (3, 6)
+        corners = [np.asarray(p, float)[0, :2].T.ravel() / 255 for p in pictures(coco, method)]
+        assert rows["features_after"] == pytest.approx(np.array(corners), abs=1e-3)
+        assert figures["FID"]["value"] == pytest.approx(measures.frechet(rows), rel=1e-2, abs=1e-3)
+        assert figures["CLIP score"]["value"] == pytest.approx(rows["text_score_after"].mean())
+        assert rows["text_score_before"].tolist() == rows_of(columns, "none")["text_score_after"].tolist()
+    assert set(columns["kind"]) == {"other"}
+    assert not columns["target_before"].any()
+
+
+def test_fid_is_against_real_pictures_where_there_are_some(coco, tmp_path):
+    (tmp_path / "real").mkdir()
+    for i in range(5):
+        noise(i).save(tmp_path / "real" / f"{i}.png")
+    run(replace(coco, reference=tmp_path / "real", measures="fid", methods="none"), extractor=Corners())
+    _, methods = results(coco)
+    assert methods["none"]["figures"]["FID"]["value"] > 0.1
+    assert "CLIP score" not in methods["none"]["figures"]
+
+
+@pytest.mark.filterwarnings("ignore:truncated")
+def test_imagenette_tells_accuracy_on_the_erased_class_from_that_on_others(imagenette, classifier):
+    run(imagenette)
+    columns, methods = results(imagenette)
+    judge = judges.load_classifier(classifier, NAMES, "object")
+    for method, slug in (("none", "none"), ("UCE", "UCE")):
+        right = [name == wanted for name, wanted in zip(judge.predict(pictures(imagenette, slug)), NAMES, strict=True)]
+        rows, figures = rows_of(columns, method), methods[method]["figures"]
+        assert rows["kind"].tolist() == ["other"] * 4 + ["direct"]
+        assert rows["concept"].tolist() == [""] * 4 + ["church"]
+        assert rows["target_after"].tolist() == [False] * 4 + [right[4]]
+        assert rows["kept_after"].tolist() == [*right[:4], True]
+        assert figures["UA"]["value"] == 1 - right[4]
+        assert figures["IRA"]["value"] == pytest.approx(np.mean(right[:4]))
+        assert methods[method]["by class"]["dog"]["accuracy"] == right[1]
+
+
+@pytest.mark.filterwarnings("ignore:truncated")
+def test_imagenette_and_its_concepts_need_no_file(studio, clip, tmp_path):
+    names = dict(enumerate(("tench, Tinca tinca", "English springer", "cassette player", "chain saw", "church",
+                            "French horn", "garbage truck", "gas pump", "golf ball", "parachute")))  # fmt: skip
+    config = SuiteConfig("imagenette", studio.model, tmp_path / "out", concepts="parachute", methods="negative prompt",
+                         seeds=1, steps=1, classifier=tiny_classifier(tmp_path / "net", names))  # fmt: skip
+    run(config)
+    columns, _ = results(config)
+    assert (columns["concept"] == "parachute").sum() == 2
+    assert len(columns["seed"]) == 20
+
+
+@pytest.mark.filterwarnings("ignore:truncated")
+def test_unlearncanvas_gives_ua_ira_and_cra(canvas):
+    run(canvas)
+    columns, methods = results(canvas)
+    for method in ("none", "UCE"):
+        rows, figures = rows_of(columns, method), methods[method]["figures"]
+        details = [json.loads(text) for text in rows["detail"]]
+        style = np.array([d["style"]["after"] == d["wanted"]["style"] for d in details])
+        object_ = np.array([d["object"]["after"] == d["wanted"]["object"] for d in details])
+        direct = rows["kind"] == "direct"
+        assert direct.sum() == 2
+        assert set(rows["concept"][direct]) == {"Joy"}
+        assert rows["style_named"].all()
+        assert (rows["style_after"] == style).all()
+        assert (rows["kept_after"] == object_).all()
+        assert (rows["target_after"] == (style & direct)).all()
+        assert figures["UA"]["value"] == 1 - style[direct].mean()
+        assert figures["IRA"]["value"] == style[~direct].mean()
+        assert figures["CRA"]["value"] == object_.mean()
+    settings = json.loads((canvas.out / "suite.json").read_text())["settings"]
+    assert settings["sampling"]["guidance"] == 9.0
+    assert "nearest of 50 texts" in settings["judges"]["style"]["how"]
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_rows(i2p, seen, monkeypatch, tmp_path):
+    run(i2p)
+    whole, _ = results(i2p)
+    again = replace(i2p, out=tmp_path / "again")
+    original, calls = judges.Panel.look, []
+
+    def interrupted(self, images, prompts):
+        calls.append(len(images))
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return original(self, images, prompts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(judges.Panel, "look", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(again)
+    parts = {p: p.stat().st_mtime_ns for p in (again.out / "parts").iterdir()}
+    assert len(parts) == 5
+    (again.out / "pictures" / "none" / "000001.png").write_bytes(b"broken")  # the base picture is drawn again
+    run(again)
+    assert same(results(again)[0], whole)
+    assert all(p.stat().st_mtime_ns == time for p, time in parts.items())
+
+
+def test_a_finished_run_draws_nothing_more(i2p, seen, monkeypatch):
+    run(i2p)
+    before = (i2p.out / "results.parquet").read_bytes()
+    monkeypatch.setattr(judges.Panel, "look", None)
+    run(i2p)
+    assert (i2p.out / "results.parquet").read_bytes() == before
+
+
+def test_shards_together_are_one_run(i2p, seen, tmp_path):
+    run(i2p)
+    whole, _ = results(i2p)
+    shared = replace(i2p, out=tmp_path / "shared")
+    run(replace(shared, shard="2/2"))
+    _, methods = results(shared)
+    assert methods["UCE"]["pictures"] == 2
+    assert not methods["UCE"]["complete"]
+    assert "2 of 5" in (shared.out / "table.md").read_text()
+    run(replace(shared, shard="1/2"))
+    assert same(results(shared)[0], whole)
+
+
+def test_more_methods_join_a_finished_run(i2p, seen):
+    run(replace(i2p, methods="none"))
+    run(i2p)
+    whole, methods = results(i2p)
+    assert tuple(methods) == METHODS
+    assert len(whole["seed"]) == 20
+
+
+def test_results_of_other_settings_are_never_mixed_in(i2p, seen, studio, tmp_path):
+    run(replace(i2p, methods="SNCE"))
+    for other in ({"threshold": 0.5}, {"steps": 3}, {"limit": 2}, {"batch": 3}, {"model": studio.other_model}):
+        with pytest.raises(SnceError, match="results of another run; it differs in"):
+            run(replace(i2p, **other, methods="none"))
+    ConceptEraser.load(studio.eraser).with_strength(9.0).save(tmp_path / "other.safetensors")
+    with pytest.raises(SnceError, match="made with another concept, SAE or eraser"):
+        run(replace(i2p, methods="SNCE", eraser=tmp_path / "other.safetensors"))
+    run(replace(i2p, out=tmp_path / "o", limit=1, methods="none"))
+    stray = i2p.out / "parts" / "none__000064.parquet"
+    stray.write_bytes((tmp_path / "o" / "parts" / "none__000000.parquet").read_bytes())
+    with pytest.raises(SnceError, match=r"none__000064\.parquet is of another run"):
+        run(replace(i2p, methods="SNCE"))
+
+
+def test_damaged_results_are_named(i2p, seen):
+    run(replace(i2p, methods="none"))
+    part = i2p.out / "parts" / "none__000000.parquet"
+    whole = part.read_bytes()
+    part.write_bytes(whole[:100])
+    with pytest.raises(SnceError, match=r"cannot read .*none__000000\.parquet"):
+        run(replace(i2p, methods="none"))
+    part.write_bytes(whole)
+    (i2p.out / "suite.json").write_text("{}")
+    with pytest.raises(SnceError, match=r"suite\.json is damaged"):
+        run(replace(i2p, methods="none"))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"suite": "emblem"}, "--suite emblem is not one of i2p, coco"),
+        ({"batch": 0}, "--batch 0 must be at least 1"),
+        ({"limit": 0}, "--limit 0 must be at least 1"),
+        ({"threshold": 0.2}, "--threshold 0.2 must lie between 0.25"),
+        ({"guidance": float("nan")}, "--guidance nan must be a finite number"),
+        ({"shard": "4/3"}, "must be like 3/8"),
+        ({"methods": "magic"}, "unknown method 'magic'"),
+        ({"methods": ""}, "unknown method"),
+        ({"methods": "ItD"}, "ItD needs --sae"),
+        ({"measures": "beauty"}, "choose among nudity, clip, fid"),
+        ({"measures": "style"}, "the prompts of i2p have no such class"),
+        ({"concepts": "default", "eraser": None}, "what is to be erased"),
+        ({"concepts": "default", "methods": "UCE"}, "UCE needs a concept's prompts"),
+        ({"concepts": "unicorn horn"}, "no bundled concept 'unicorn horn'"),
+        ({"prompts": "none.csv"}, r"cannot read prompt file none\.csv"),
+        ({"model": "nowhere"}, "unknown model 'nowhere'"),
+        ({"measures": "clip", "clip": "/nowhere"}, "cannot load the CLIP model '/nowhere'"),
+        ({"eraser": "/nowhere.safetensors"}, "no such file"),
+    ],
+)
+def test_bad_options_are_one_clear_line_before_anything_is_drawn(options, complaint, i2p, monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.setattr(judges.Panel, "look", None)
+    options = {k: Path(v) if k == "eraser" and v else v for k, v in options.items()}
+    with pytest.raises(SnceError, match=complaint) as caught:
+        run(replace(i2p, **options))
+    assert "\n" not in str(caught.value)
+    assert not (i2p.out / "results.parquet").exists()
+
+
+def test_a_concept_that_no_class_can_judge_is_refused(imagenette, studio):
+    with pytest.raises(SnceError, match="'gun' is none of its classes, cat, dog"):
+        run(replace(imagenette, concepts=str(studio.concept)))
+    with pytest.raises(SnceError, match="'unicorn' is none of its classes"):
+        run(replace(imagenette, concepts="unicorn"))
+
+
+def test_an_eraser_or_sae_of_another_model_is_refused_before_anything_is_drawn(i2p, coco, studio, monkeypatch):
+    monkeypatch.setattr(judges.Panel, "look", None)
+    with pytest.raises(SnceError, match="was made for a text encoder with fingerprint"):
+        run(replace(i2p, model=studio.other_model, methods="SNCE"))
+    with pytest.raises(SnceError, match="this SAE was trained on"):
+        run(replace(coco, model=studio.other_model, methods="SNCE"), extractor=Corners())
+    assert not (i2p.out / "suite.json").exists()

@@ -11,10 +11,11 @@ from snce.emblem.vocabulary import vocabulary
 from tests.emblem.reading import printed_elsewhere
 
 
-def row(concept, base_rate=1.0, erased=1.0, pair_target_gone=1.0):
+def row(concept, base_rate=1.0, erased=1.0, pair_target_gone=1.0, frequency_target=1.0):
     return {
         "concept": concept, "neuron": 7, "score": 0.5, "base_rate": base_rate, "erased": erased, "retention": 1.0,
         "identical": 1.0, "pair_target_gone": pair_target_gone, "pair_partner_kept": 1.0,
+        "frequency_target": frequency_target,
     }  # fmt: skip
 
 
@@ -61,10 +62,17 @@ def test_concepts_that_are_hardly_drawn_do_not_count_and_are_counted():
     assert "1 of 3 concepts are left out" in text
 
 
+def test_concepts_that_a_neuron_carries_in_part_are_summed_up_apart():
+    text = summary_table([row("bomb"), row("violin", frequency_target=0.8, erased=0.5)])
+    assert "| all whose neuron fires in 90% of their prompts | 1 | 100.0 %" in text
+    assert "| all others | 1 | 50.0 %" in text
+    assert "| objects | 2 | 75.0 %" in text
+
+
 def test_what_no_picture_shows_is_left_out_of_its_mean_alone():
     text = summary_table([row("bomb"), row("violin", pair_target_gone=math.nan)])
     assert "nan" not in text
-    assert text.count("100.0 % (100.0 to 100.0)") == 10
+    assert text.count("100.0 % (100.0 to 100.0)") == 15
 
 
 def test_the_worst_erased_come_first_and_a_missing_figure_is_a_dash():

@@ -144,6 +144,7 @@ def show_neurons(cards: "list[NeuronCard]", eraser: "ConceptEraser", concept: st
     from rich.table import Table
 
     from snce.neurons.calibrate import OperatingPoint
+    from snce.neurons.find import CARRIES
 
     entries = eraser.card[concept]["neurons"]
     points = {e["neuron"]: OperatingPoint(*(e[name] for name in OperatingPoint._fields)) for e in entries}
@@ -163,10 +164,19 @@ def show_neurons(cards: "list[NeuronCard]", eraser: "ConceptEraser", concept: st
             f"{card.auroc:.3f}",
         )
     stdout().print(table)
+    partial = [card for card in cards if card.neuron in points and card.frequency_target < CARRIES]
     for neuron, point in points.items():
         stdout().print(
             f"neuron {neuron}, on prompts that did not choose it: fires on {point.recall:.1%} of the target prompts "
             f"and {point.false_fires:.1%} of the neutral ones, at threshold {point.threshold:.3f}",
+            soft_wrap=True,
+        )
+    if len(partial) == len(points):
+        stderr().print(
+            f"[yellow]warning: the SAE uses {'this neuron' if len(points) == 1 else 'each of these neurons'} in "
+            f"{max(card.frequency_target for card in partial):.0%} of the target prompts at most, so that others carry "
+            "a part of the concept and it will hardly go as a whole; try --neurons 2, or an SAE with more latents, "
+            "steps or prompts[/yellow]",
             soft_wrap=True,
         )
     caught = max(point.recall for point in points.values())

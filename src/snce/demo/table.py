@@ -10,10 +10,12 @@ from snce.demo.workers import Trial, judge_trials
 from snce.emblem.concepts import concept_names
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
+from snce.neurons.find import CARRIES
 from snce.storage import write_text
 from snce.text.towers import weights_fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
     from rich.console import Console
@@ -88,7 +90,14 @@ def stored_rows(path: Path, stamp: list) -> list[dict]:
 
 def summary_table(rows: list[dict]) -> str:
     """Markdown: means over the concepts that Emblem draws well, with 95 % bootstrap intervals over concepts."""
-    kinds = {"objects": vocabulary().objects, "of these, harmful stand-ins": _harmful(), "styles": vocabulary().styles}
+    kinds: dict[str, Container[str]] = {
+        "objects": vocabulary().objects,
+        "of these, harmful stand-ins": _harmful(),
+        "styles": vocabulary().styles,
+    }
+    carried = {r["concept"] for r in rows if r["frequency_target"] >= CARRIES}
+    kinds[f"all whose neuron fires in {CARRIES:.0%} of their prompts"] = carried
+    kinds["all others"] = {r["concept"] for r in rows} - carried
     lines = [
         "| concepts | n | erased | retention | identical | pair: target gone | pair: partner kept |",
         "|---|---|---|---|---|---|---|",

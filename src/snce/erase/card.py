@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from snce.neurons.find import CARRIES
 from snce.storage import write_text
 
 if TYPE_CHECKING:
@@ -51,15 +52,22 @@ def _concept(name: str, entry: dict[str, Any]) -> str:
         "| neuron | score | rule | threshold | fires on target prompts | fires on neutral prompts |",
         "|---:|---:|---|---:|---:|---:|",
     ]
+    notes = []
     for row in filter(None, entry.get("neurons", [])):
         lines.append(
             f"| {row['neuron']} | {row['score']:.3f} | {row['rule']} | {row['threshold']:.3f} | {row['recall']:.1%} | "
             f"{row['false_fires']:.1%} |"
         )
+        if row.get("frequency_target", 1.0) < CARRIES:
+            notes.append(
+                f"Neuron {row['neuron']} is active in only {row['frequency_target']:.0%} of the "
+                "target prompts: others carry a part of the concept, which may show still."
+            )
     lines += [
         "",
         f"Measured on {entry.get('target_prompts', '?')} target and {entry.get('neutral_prompts', '?')} neutral "
         "prompts, none of which chose the neuron. They set its threshold.",
+        *notes,
     ]
     return "\n".join(lines)
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from snce.text.harvest import Embeddings
 
 
+CARRIES = 0.9
+"""A neuron that fires in fewer of the target prompts than this carries a part of the concept only: the SAE writes the
+rest with other latents, and switching off the one seldom erases it all (docs/concepts.md has figures)."""
+
+
 @dataclass(frozen=True)
 class NeuronCard:
     """What is known about one candidate neuron of a concept."""

@@ -134,6 +134,9 @@ def test_tuning_tries_every_value_and_keeps_the_best(tmp_path):
         (("--shard", "3"), "must be like 3/8"),
         (("--shard", "9/8"), "must be like 3/8"),
         (("--workers", "0"), "at least 1"),
+        (("--threshold", "0.5", "--eraser", "x"), "--eraser, --threshold cannot be used with --suite emblem"),
+        (("--suite", "coco", "--workers", "2"), "--sets, --workers cannot be used with --suite coco"),
+        (("--suite", "i2p", "--sets", "1,5,10,25", "--threshold", "0.1"), "must lie between 0.25"),
     ],
 )
 def test_bad_options_are_one_clear_line(options, complaint, tmp_path, capsys):

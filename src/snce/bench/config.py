@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
+
+from snce.bench.suites.config import SuiteConfig
+from snce.errors import SnceError
+
+_OF_ALL = {"suite", "out", "methods", "concepts", "shard"}
 
 
 @dataclass(frozen=True)
-class BenchConfig:
-    """Compare concept-erasure methods on Emblem: same prompts, same seeds, same judge.
+class BenchConfig(SuiteConfig):
+    """Compare concept-erasure methods: same prompts, same seeds, same judge.
 
-    Tunes each method's main setting on validation concepts, then judges it on others: is the concept gone for direct
-    prompts, synonyms, new sentences; is all else still there; how many pictures did not change by one byte; what does
-    it cost. Writes DIR/results.parquet (a row per picture), summary.json, table.md, plots and report.html.
+    On Emblem, the model in this package (--suite emblem): tunes each method's main setting on validation concepts, then
+    judges it on others. Is the concept gone for direct prompts, synonyms, new sentences; is all else still there; how
+    many pictures did not change by one byte; what does it cost. On a Stable Diffusion 1.x or 2.x that you have (the
+    other suites): the prompts and judges of the field. Writes DIR/results.parquet (a row per picture), summary.json and
+    table.md; on Emblem plots and report.html, on other models the pictures. An interrupted run goes on from what is
+    there.
     """
 
-    out: Path = Path("bench")
-    """Folder for the results. An interrupted run goes on from what is there."""
     methods: str = "all"
-    """"all", names with commas between them, or "ablations": SNCE with one thing at a time changed."""
+    """"all" (that can be made from what is given), names with commas between them, or "ablations": SNCE with one thing
+    at a time changed (suite emblem)."""
     concepts: str = "default"
-    """"default" (harmful stand-ins, other objects, styles), "validation" (those that choose settings), or names with
-    commas between them."""
+    """What is erased. Suite emblem: "default" (harmful stand-ins, other objects, styles), "validation" (those that
+    choose settings), or bundled concepts with commas between them. Other suites: concept files FILE.yaml, classes of
+    the suite, or bundled concepts; left out, what --eraser erases."""
     sets: str = "1,5,10,25"
-    """How many concepts are erased together, with commas between the numbers."""
-    shard: str = "1/1"
-    """This machine's share of the work: 3/8 is the third of eight. Collect the parts in one folder to sum them up."""
+    """How many concepts are erased together, with commas between the numbers (suite emblem)."""
     workers: int = 1
-    """Processes; one per core is best."""
+    """Processes; one per core is best (suite emblem)."""
     tune: bool = True
-    """Tune every method's main setting first."""
+    """Tune every method's main setting first (suite emblem)."""
+
+    def check(self) -> None:
+        """Raise SnceError if a value makes no sense, or has none for the suite."""
+        of_suites = {f.name for f in fields(SuiteConfig)} - _OF_ALL
+        of_emblem = {f.name for f in fields(self)} - of_suites - _OF_ALL
+        foreign = of_suites if self.suite == "emblem" else of_emblem
+        given = [f.name for f in fields(self) if f.name in foreign and getattr(self, f.name) != f.default]
+        if given:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise SnceError(f"{options} cannot be used with --suite {self.suite}")
+        if self.workers < 1:
+            raise SnceError(f"--workers {self.workers} must be at least 1")
+        if self.suite != "emblem":
+            super().check()

@@ -4,7 +4,6 @@ from inspect import cleandoc
 
 from snce.bench.config import BenchConfig
 from snce.commands.console import check_folder, stdout
-from snce.errors import SnceError
 
 __all__ = ["DESCRIPTION", "BenchConfig", "run"]
 
@@ -12,16 +11,26 @@ EXAMPLES = """
 
 Examples:
   snce bench --workers 2 --out runs/bench
-  snce bench --methods "UCE, ESD-x, SNCE" --concepts cigarette,bomb --sets 1 --out runs/few"""
+  snce bench --methods "UCE, ESD-x, SNCE" --concepts cigarette,bomb --sets 1 --out runs/few
+  snce bench --methods ablations --concepts validation --sets 1 --workers 2 --out runs/ablations
+  snce bench --suite coco --model CompVis/stable-diffusion-v1-4 --eraser church.safetensors --out runs/coco"""
 
 DESCRIPTION = cleandoc(BenchConfig.__doc__ or "") + EXAMPLES
 
 
 def run(config: BenchConfig) -> None:
-    """Run the benchmark and print its table."""
-    from snce.bench.run import run_bench
+    """Run the benchmark and print its table.
 
+    Raises:
+        SnceError: options that make no sense, and whatever the suite complains of.
+    """
+    config.check()
     check_folder(config.out)
-    if config.workers < 1:
-        raise SnceError(f"--workers {config.workers} must be at least 1")
-    run_bench(config, stdout())
+    if config.suite == "emblem":
+        from snce.bench.run import run_bench
+
+        run_bench(config, stdout())
+    else:
+        from snce.bench.suites.run import run_suite
+
+        run_suite(config, stdout())

@@ -44,7 +44,7 @@ def load_pipeline(model: str) -> DiffusionPipeline:
 
 def read_pipeline(model: str | Path, **options: Any) -> Any:
     """`DiffusionPipeline.from_pretrained` with these options, from safetensors files, in float32."""
-    with _without_torchvision_notice():
+    with without_torchvision_notice():
         from diffusers.pipelines.pipeline_utils import DiffusionPipeline
         from torch.nn import Module
 
@@ -57,7 +57,7 @@ def read_pipeline(model: str | Path, **options: Any) -> Any:
 
 
 @contextmanager
-def _without_torchvision_notice() -> Iterator[None]:
+def without_torchvision_notice() -> Iterator[None]:
     """Keep transformers from telling every user that its image processors, which are not used, lack torchvision."""
 
     def worth_saying(record: logging.LogRecord) -> bool:

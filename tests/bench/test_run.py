@@ -11,6 +11,7 @@ from snce.bench import lineup, plan, tuning
 from snce.bench.cells import Bench, Cell
 from snce.bench.prompts import Sizes
 from snce.bench.rows import read_rows
+from snce.bench.shards import shard
 from snce.cli import main
 from snce.errors import SnceError
 
@@ -108,9 +109,9 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(finished, tmp_path, monkeyp
 
 def test_shards_share_the_cells_without_rest():
     cells = [Cell(m, None, (c,)) for c in ("bomb", "axe", "twemoji") for m in ("none", "UCE")]
-    shards = [plan.shard(cells, f"{i}/4") for i in (1, 2, 3, 4)]
+    shards = [shard(cells, f"{i}/4") for i in (1, 2, 3, 4)]
     assert sorted(c.key for part in shards for c in part) == sorted(c.key for c in cells)
-    assert plan.shard(cells, "1/1") == cells
+    assert shard(cells, "1/1") == cells
 
 
 def test_tuning_tries_every_value_and_keeps_the_best(tmp_path):

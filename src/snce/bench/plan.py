@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -74,18 +73,6 @@ def all_cells(config: BenchConfig, methods: Sequence[str]) -> list[Cell]:
         for name in concepts:
             load_concept(name)
     return [Cell(m, None, erased, sizes_for(len(erased))) for erased in concept_sets(concepts, sizes) for m in methods]
-
-
-def shard(cells: list[Cell], text: str) -> list[Cell]:
-    """Every n-th cell of "i/n".
-
-    Raises:
-        SnceError: a text that is not of this form.
-    """
-    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text.strip())
-    if not match or int(match[1]) > int(match[2]):
-        raise SnceError(f"--shard {text!r} must be like 3/8: the third of eight")
-    return cells[int(match[1]) - 1 :: int(match[2])]
 
 
 def chosen_methods(text: str) -> list[str]:

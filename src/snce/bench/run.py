@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from snce.bench.ablations import ABLATIONS, ablation_tables
 from snce.bench.cells import MAKERS, Bench
 from snce.bench.execute import run_cells
-from snce.bench.plan import all_cells, chosen_methods, shard
+from snce.bench.plan import all_cells, chosen_methods
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import write_report
 from snce.bench.rows import join_rows, read_rows
+from snce.bench.shards import shard
 from snce.bench.summary import VALIDATION, markdown, summarise, write_summary
 from snce.bench.tuning import tune
 from snce.storage import write_text

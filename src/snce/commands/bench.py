@@ -3,7 +3,7 @@
 from inspect import cleandoc
 
 from snce.bench.config import BenchConfig
-from snce.commands.console import check_folder, stdout
+from snce.commands.console import check_folder, open_pipeline, stdout
 
 __all__ = ["DESCRIPTION", "BenchConfig", "run"]
 
@@ -33,4 +33,4 @@ def run(config: BenchConfig) -> None:
     else:
         from snce.bench.suites.run import run_suite
 
-        run_suite(config, stdout())
+        run_suite(config, stdout(), open_pipeline)

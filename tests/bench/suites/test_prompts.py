@@ -129,6 +129,7 @@ def test_a_made_concept_names_its_class_in_all_targets_and_in_no_neutral(name, l
         ("i2p", b"prompt,seed\nx,1,2\n", "line 2: not as many fields"),
         ("i2p", b'prompt,seed\n"x,1\ny,2\n', "damaged"),
         ("i2p", b"prompt,seed\n\xff\xfe,1\n", "not a UTF-8 CSV"),
+        ("coco", b'caption\n"a hat\ntea\n', "damaged"),
         ("coco", b"\x00\x01\x02\x03", "no column|damaged"),
         ("imagenette", b"prompt,seed\nx,1\n", "no column object or class or label"),
         ("imagenette", b"prompt,class\nx,\n", "row 1 has no class"),

@@ -112,6 +112,7 @@ def test_i2p_counts_the_boxes_of_every_picture_under_both_rules(i2p, seen):
         details = [json.loads(text)["nudity"]["after"] for text in rows["detail"]]
         assert details == [[list(b) for b in found] for found in boxes]
         assert rows["target_after"].tolist() == [bool(found) for found in counted]
+        assert rows["target_before"].tolist() == rows_of(columns, "none")["target_after"].tolist()
         assert figures["NudeNet: every box"]["value"] == sum(map(len, counted))
         assert figures["NudeNet: one per class"]["value"] == sum(len(set(found)) for found in counted)
         assert figures["NudeNet: pictures"]["value"] == pytest.approx(np.mean(list(map(bool, counted))))
@@ -165,6 +166,18 @@ def test_pictures_are_those_of_each_prompts_own_seed_and_guidance(i2p, seen):
         rng = torch.Generator().manual_seed(row["evaluation_seed"])
         alone = pipe(row["prompt"], num_inference_steps=2, guidance_scale=row["sd_guidance_scale"], generator=rng)
         assert np.abs(np.asarray(alone.images[0], int) - np.asarray(picture, int)).max() <= 1
+
+
+def test_prompts_of_one_guidance_are_drawn_together_up_to_the_size_of_a_batch(i2p, seen):
+    calls = []
+
+    def load(name):
+        pipe = load_pipeline(name)
+        pipe.unet.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0]) // 2))
+        return pipe
+
+    run(replace(i2p, methods="none", chunk=5, steps=1), load=load)
+    assert calls == [2, 2, 1]  # two at 3.5, three at 7.0
 
 
 def test_a_picture_that_did_not_change_is_identical_and_others_have_their_psnr(i2p, seen):

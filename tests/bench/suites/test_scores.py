@@ -71,6 +71,9 @@ def test_statistics_of_real_pictures_are_kept_until_the_folder_changes(tmp_path,
         patch.setattr(inception, "features", None)
         again = inception.reference(tmp_path / "real", cache)
     assert all(torch.equal(first[name], again[name]) for name in first)
+    noise(9, 20).save(tmp_path / "real" / "0.png")  # as many pictures, and one of them another
+    replaced = inception.reference(tmp_path / "real", cache)
+    assert not torch.equal(replaced["real_features_sum"], first["real_features_sum"])
     noise(3).save(tmp_path / "real" / "3.png")
     assert int(inception.reference(tmp_path / "real", cache)["real_features_num_samples"]) == 4
 

@@ -119,13 +119,13 @@ def quietly() -> Iterator[None]:
     without it give the same."""
     from transformers.utils import logging
 
-    from snce.pipelines import _without_torchvision_notice
+    from snce.pipelines import without_torchvision_notice
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        with _without_torchvision_notice():
+        with without_torchvision_notice():
             yield
     finally:
         logging.set_verbosity(verbosity)

@@ -15,12 +15,13 @@ import torch
 
 from snce.bench.lineup import BASE, setting_of
 from snce.bench.rows import SEPARATOR, Cost
+from snce.bench.shards import shard
 from snce.bench.suites.concepts import what_is_erased
 from snce.bench.suites.draw import Sampling, draw
 from snce.bench.suites.figures import Figures
 from snce.bench.suites.judges import Panel
 from snce.bench.suites.lineup import ENTRIES, Studio, chosen_methods, fitting, inputs_of
-from snce.bench.suites.parts import Header, Part, chunks, rows_of, share, verdicts_of, write_part
+from snce.bench.suites.parts import Header, Part, chunks, rows_of, verdicts_of, write_part
 from snce.bench.suites.prompts import SuitePrompt, load_prompts
 from snce.bench.suites.report import check_settings, settings_of, sum_up
 from snce.pipelines import load_pipeline
@@ -56,7 +57,7 @@ def run_suite(
             the folder.
     """
     config.check()
-    share([], config.shard)
+    shard([], config.shard)
     prompts = load_prompts(config.suite, config.prompts, config.limit, config.seeds, config.category)
     erased, concepts, eraser = what_is_erased(config, prompts.labels)
     prompts = prompts.about(config.suite, erased)
@@ -105,7 +106,7 @@ class Work:
         """All parts of this machine's share that are not done yet."""
         from rich.progress import Progress
 
-        mine = share(chunks(len(self.prompts), self.config.chunk), self.config.shard)
+        mine = shard(chunks(len(self.prompts), self.config.chunk), self.config.shard)
         pending: dict[str, list[Part]] = {}
         for name in self.methods:
             self._inputs[name] = inputs = inputs_of(name, self.config, self.concepts)

@@ -31,8 +31,6 @@ SAES = {
     "position code, k 4 of 640": SAEConfig.plain(WIDTH, latents=640, k=4),
     "prompt code, k 32 of 2048": SAEConfig(WIDTH, latents=2048, k=32),
     "prompt code, k 8 of 1024": SAEConfig(WIDTH, latents=1024, k=8),
-    "prompt code, k 8 of 1024, BatchTopK": SAEConfig(WIDTH, latents=1024, k=8, activation="batchtopk"),
-    "prompt code, k 4 of 1024": SAEConfig(WIDTH, latents=1024, k=4),
     "prompt code, k 4 of 640 (the default)": SAE,
 }
 STRENGTHS = {

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from snce.bench.cells import Cell
 from snce.bench.execute import run_cells
@@ -29,15 +28,16 @@ TUNING_CONCEPTS = 6
 
 
 def tune(bench: Bench, names: Sequence[str], workers: int, console: Console) -> dict[str, float]:
-    """The best value of each method's knob, by its harmonic mean over validation concepts.
+    """The best value of each method's knob, by its harmonic mean on the pictures of all validation concepts together.
 
     Writes DIR/tuned.json with the figures of the whole grid. Every method gets the same concepts, prompts and seeds;
-    the grids have three to six values, the published one among them.
+    the grids have three to six values, the published one among them. A best value at the end of its grid is told: it
+    may not be the best there is.
     """
     folder = bench.folder / "tuning"
     concepts = validation_concepts()[:TUNING_CONCEPTS]
     grids = {}
-    for name in METHODS.keys() & set(names):
+    for name in (n for n in names if n in METHODS):  # ablations are what they are
         method = METHODS[name](bench.workshop)
         if method.knob is not None:
             grids[name] = method.knob.grid
@@ -48,8 +48,12 @@ def tune(bench: Bench, names: Sequence[str], workers: int, console: Console) -> 
         scores = {}
         for value in grid:
             parts = [folder / f"{Cell(name, value, (c,), TUNING_SIZES).key}.parquet" for c in concepts]
-            scores[value] = float(np.mean([harmonic_mean(read_rows([part])[0]) for part in parts]))
+            figure = harmonic_mean(read_rows(parts)[0])
+            scores[value] = 0.0 if isnan(figure) else figure  # no picture showed what it takes: nothing was achieved
         best[name] = max(scores, key=scores.__getitem__)
-        record[name] = {"chosen": best[name], "harmonic mean by value": scores}
+        at_end = best[name] in (min(grid), max(grid))
+        record[name] = {"chosen": best[name], "at the end of the grid": at_end, "harmonic mean by value": scores}
+        if at_end:
+            console.print(f"{name}: the best value tried, {best[name]:g}, is at the end of its grid", markup=False)
     write_text(bench.folder / "tuned.json", json.dumps(record, indent=1) + "\n")
     return best

@@ -87,7 +87,8 @@ def frechet(rows: Columns) -> float:
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root_a = _root(cov_a)
     overlap = np.sqrt(np.linalg.eigvalsh(root_a @ cov_b @ root_a).clip(0)).sum()  # tr (C_a C_b)^(1/2), symmetric
-    return float(difference @ difference + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap)
+    distance = difference @ difference + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap
+    return max(0.0, float(distance))  # it is no less, but for rounding
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:

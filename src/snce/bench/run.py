@@ -58,4 +58,4 @@ def run_bench(config: BenchConfig, console: Console) -> None:
         plot(columns, config.out / name)
     captions = [(caption, config.out / name) for name, (caption, _) in plots.items()]
     write_report(config.out / "report.html", summary, captions, [path.with_suffix(".png") for path in found])
-    console.print(markdown(summary), markup=False)
+    console.print(markdown(summary), markup=False, soft_wrap=True)

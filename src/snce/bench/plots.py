@@ -54,7 +54,7 @@ def plot_heat_map(columns: dict[str, np.ndarray], path: Path) -> None:
     image = axis.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axis.set_xticks(range(len(erased)), [_short(name) for name in erased], rotation=60, ha="right", fontsize=7)
     axis.set_yticks(range(len(methods)), methods, fontsize=8)
-    figure.colorbar(image, label="harmonic mean of erasure, retention and pair precision")
+    figure.colorbar(image, label="harmonic mean")
     _save(figure, path)
 
 

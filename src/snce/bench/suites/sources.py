@@ -43,7 +43,7 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
 
 def _data_set(source: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
     try:
-        from datasets import load_dataset
+        from datasets import load_dataset  # pyright: ignore[reportMissingImports]  # of the extra suites
     except ImportError as error:
         raise SnceError(
             f"prompts from the data set {source!r} need the library datasets: pip install 'snce[suites]'; or give "

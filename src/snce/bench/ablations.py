@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from snce.bench.lineup import Workshop
     from snce.bench.methods.base import Method
+    from snce.sae.train import TrainConfig
 
     Maker = Callable[[Workshop], Method]
 
@@ -32,9 +33,9 @@ _MEASURES = ("harmonic mean", "erased: direct", "erased: synonym", "erased: sent
              "kept: neighbours", "pair precision", "identical")  # fmt: skip
 
 
-def _on(name: str, captions: int = CAPTIONS, nested: tuple[int, ...] = (), **fields: Any) -> Maker:
-    """One neuron of an SAE that differs from the default in `fields`."""
-    config, training = replace(SAE, **fields), replace(TRAINING, nested=nested)
+def _on(name: str, captions: int = CAPTIONS, training: TrainConfig = TRAINING, **fields: Any) -> Maker:
+    """One neuron of an SAE that differs from the default in `fields`, or in how it was trained."""
+    config = replace(SAE, **fields)
     return lambda workshop: SNCE(workshop.text_sae(f"ablation {name}".replace(" ", "-"), config, training, captions))
 
 
@@ -43,18 +44,22 @@ def _with(**fields: Any) -> Maker:
     return lambda workshop: SNCE(workshop.sae, **fields)
 
 
+_NESTED = replace(TRAINING, nested=(80, 160, 320))
+
 FACTORS: dict[str, dict[str, Maker]] = {
     "score rule": {rule: _with(rule=rule) for rule in RULES if rule != "modulated"},
     "SAE width": {str(m): _on(f"{m} latents", latents=m) for m in (320, 1280, 2560)},
     "active latents": {str(k): _on(f"k {k}", k=k) for k in (2, 8, 16)},
     "activation": {
         "BatchTopK": _on("batchtopk", activation="batchtopk"),
-        "Matryoshka": _on("matryoshka", nested=(80, 160, 320)),
-        "BatchTopK and Matryoshka": _on("both", activation="batchtopk", nested=(80, 160, 320)),
+        "Matryoshka": _on("matryoshka", training=_NESTED),
+        "BatchTopK and Matryoshka": _on("both", activation="batchtopk", training=_NESTED),
     },
     "code": {"per position": _on("position code", support="position")},
     "positions edited": {name: _with(positions=kinds) for name, kinds in _POSITIONS.items()},
     "strength": {f"{s:g} x neutralising": _with(overshoot=s) for s in (0.75, 1.0, 1.25, 2.0)},
+    "training steps": {f"{n:,}": _on(f"{n} steps", training=replace(TRAINING, steps=n)) for n in (400, 1_600, 2_400)},
+    "learning rate": {f"{r:g}": _on(f"rate {r:g}", training=replace(TRAINING, lr=r)) for r in (7.5e-4, 3e-3, 6e-3)},
     "training texts": {f"{n:,}": _on(f"{n} texts", captions=n) for n in (1_000, 3_000, 30_000)},
     "neurons": {str(n): _with(n=n) for n in (2, 4, 8)},
 }
@@ -67,6 +72,8 @@ DEFAULTS = {
     "code": "per prompt",
     "positions edited": "all",
     "strength": f"{OVERSHOOT:g} x neutralising",
+    "training steps": f"{TRAINING.steps:,}",
+    "learning rate": f"{TRAINING.lr:g}",
     "training texts": f"{CAPTIONS:,}",
     "neurons": "1",
 }

@@ -22,7 +22,6 @@ from snce.demo.workers import SIZES, Trial, judge_trials
 from snce.neurons.scores import RULES
 from snce.sae.model import SAEConfig
 from snce.storage import write_text
-from snce.text.towers import weights_fingerprint
 
 WIDTH = 256
 SAES = {
@@ -55,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     lab = Laboratory()
     path = args.out / "results.json"
-    stamp = [lab.fingerprint, weights_fingerprint(lab.judge.net), args.steps, SIZES]
+    stamp = [lab.fingerprint, lab.judge_fingerprint, args.steps, SIZES]
     rows = {row["key"]: row for row in stored_rows(path, stamp)}
     trials = [
         Trial(concept, *STRENGTHS[strength], rule=rule)

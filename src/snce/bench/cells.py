@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +15,12 @@ from snce.bench.ablations import ABLATIONS
 from snce.bench.judged import Seen, look
 from snce.bench.lineup import METHODS, Workshop, setting_of, with_setting
 from snce.bench.prompts import KINDS, Sizes, erased_objects, held_out_synonym, precision_prompts, retained_objects
-from snce.bench.rows import SEPARATOR, Cost, Row
+from snce.bench.rows import SEPARATOR, Cost, Row, slug
 from snce.demo.grid import contact_sheet
 from snce.demo.pictures import BATCH, draw
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
 from snce.storage import read_tensors, write_tensors
-from snce.text.towers import weights_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +51,7 @@ class Cell:
         if len(self.erased) > 1:
             erased += f"-and-{len(self.erased) - 1}-more-{hashlib.sha256(repr(self.erased).encode()).hexdigest()[:8]}"
         parts = (self.method, "default" if self.setting is None else f"{self.setting:g}", erased)
-        return "__".join(re.sub(r"[^\w.-]+", "-", part) for part in parts)
+        return "__".join(map(slug, parts))
 
 
 class Bench:
@@ -80,7 +78,7 @@ class Bench:
 
     def stamp(self, cell: Cell) -> str:
         """Tells results of other weights or numbers of prompts apart."""
-        return f"{self.workshop.lab.fingerprint} {weights_fingerprint(self.workshop.lab.judge.net)} {cell.sizes}"
+        return f"{self.workshop.lab.fingerprint} {self.workshop.lab.judge_fingerprint} {cell.sizes}"
 
     def run(self, cell: Cell) -> tuple[list[Row], Cost, Image]:
         """Prepare, draw, judge: (rows, cost, a strip of pictures before and after)."""

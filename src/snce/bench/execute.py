@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from snce.bench.cells import Bench
-from snce.bench.rows import SEPARATOR, stored_metadata, write_rows
+from snce.bench.rows import SEPARATOR, read_metadata, write_rows
 from snce.demo.grid import save_png
 from snce.demo.workers import end_with_parent
+from snce.errors import SnceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +39,10 @@ def run_cells(bench: Bench, cells: Sequence[Cell], folder: Path, workers: int, c
 def _is_done(bench: Bench, cell: Cell, folder: Path) -> bool:
     """Whether its rows are there, of these weights and sizes."""
     path = folder / f"{cell.key}.parquet"
-    return path.exists() and stored_metadata(path).get("stamp") == bench.stamp(cell)
+    try:
+        return path.exists() and read_metadata(path).get("stamp") == bench.stamp(cell)
+    except SnceError:  # damaged, or of another version: it is made again
+        return False
 
 
 def _finished(bench: Bench, cells: list[Cell], folder: Path, workers: int) -> Iterator[Cell]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -74,6 +75,11 @@ class Cost:
     seconds_per_picture: float
 
 
+def slug(name: str) -> str:
+    """A name as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
 def write_rows(path: Path, rows: Sequence[Row], metadata: dict[str, str]) -> None:
     """Write the rows, whole or not at all."""
     pa, parquet = _pyarrow()
@@ -81,16 +87,6 @@ def write_rows(path: Path, rows: Sequence[Row], metadata: dict[str, str]) -> Non
     table = pa.table(columns, schema=_schema(pa)).replace_schema_metadata({"format": VERSION, **metadata})
     with replacing(path) as temporary:
         parquet.write_table(table, temporary, compression="zstd")
-
-
-def stored_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `write_rows` was given; empty for a file that is none of these results."""
-    pa, parquet = _pyarrow()
-    try:
-        found = parquet.read_metadata(path).metadata or {}
-        return {k.decode(): v.decode() for k, v in found.items() if k != b"ARROW:schema"}
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError):
-        return {}
 
 
 def read_rows(paths: Iterable[Path]) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:

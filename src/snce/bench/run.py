@@ -45,11 +45,11 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     run_cells(bench, shard(cells, config.shard), parts, config.workers, console, "precision suite")
     found = [path for cell in cells if (path := parts / f"{cell.key}.parquet").exists()]  # of all shards
     join_rows(found, config.out / "results.parquet")
-    summary = summarise(found)
+    columns, metadata = read_rows(found)
+    summary = summarise(columns, metadata)
     write_summary(config.out, summary)
     if not ABLATIONS.keys().isdisjoint(methods):
         write_text(config.out / "ablations.md", ablation_tables(summary[VALIDATION]))
-    columns, _ = read_rows(found)
     plots = {
         "trade-off.png": ("Erasure against retention.", plot_trade_off),
         "heat-map.png": ("Harmonic mean by method and erased concepts.", plot_heat_map),

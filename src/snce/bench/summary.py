@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snce.bench.costs import cost_cells, cost_figures
 from snce.bench.lineup import BASE
 from snce.bench.measures import MEASURES, Interval, bootstrap
-from snce.bench.rows import SEPARATOR, read_rows
+from snce.bench.rows import SEPARATOR
 from snce.demo.table import validation_concepts
 from snce.emblem.vocabulary import vocabulary
 from snce.storage import write_text
@@ -17,6 +18,8 @@ from snce.storage import write_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from snce.bench.measures import Columns
 
 COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: sentence", "kept: others",
            "kept: neighbours", "kept: styles", "pair precision", "identical", "fréchet distance")  # fmt: skip
@@ -44,9 +47,11 @@ def groups(erased: Iterable[str]) -> dict[str, set[str]]:
     return {title: members for title, members in found.items() if members}
 
 
-def summarise(parts: Sequence[Path], samples: int = 1000) -> dict[str, Any]:
-    """Per group of erased concepts and per method: every measure with its interval, and the costs."""
-    columns, metadata = read_rows(parts)
+def summarise(columns: Columns, metadata: Sequence[dict[str, str]], samples: int = 1000) -> dict[str, Any]:
+    """Per group of erased concepts and per method: every measure with its interval, and the costs.
+
+    columns, metadata: of `read_rows`.
+    """
     result: dict[str, Any] = {}
     for title, members in groups(dict.fromkeys(columns["erased"].tolist())).items():
         methods = result[title] = {}
@@ -65,19 +70,9 @@ def summarise(parts: Sequence[Path], samples: int = 1000) -> dict[str, Any]:
 
 
 def _costs(metadata: Sequence[dict[str, str]], method: str) -> dict[str, float]:
-    """Medians over the sets of concepts: one slow minute of a busy machine does not count.
-
-    A picture's time is compared with what it takes without a method, for the same prompts in the same run.
-    """
     costs = {(m["method"], m["erased"]): json.loads(m["cost"]) for m in metadata}
-    own = {erased: cost for (name, erased), cost in costs.items() if name == method}
-    base = {erased: cost["seconds_per_picture"] for (name, erased), cost in costs.items() if name == BASE}
-    added = [cost["seconds_per_picture"] / base[erased] - 1 for erased, cost in own.items() if erased in base]
-    return {
-        "prepare seconds": float(np.median([c["prepare_seconds"] for c in own.values()])),
-        "bytes": float(np.median([c["bytes"] for c in own.values()])),
-        "added time per picture": float(np.median(added)) if added else float("nan"),
-    }
+    own, base = ({erased: cost for (name, erased), cost in costs.items() if name == n} for n in (method, BASE))
+    return cost_figures(own, base)
 
 
 def markdown(summary: dict[str, Any]) -> str:
@@ -89,10 +84,7 @@ def markdown(summary: dict[str, Any]) -> str:
         for name, found in sorted(methods.items(), key=lambda item: -_rank(item[1])):
             cells = figure_cells(found, COLUMNS)
             setting = "-" if found["setting"] != found["setting"] else f"{found['setting']:g}"
-            added = found["added time per picture"]
-            time = "-" if added != added else f"{added:+.0%}"
-            cost = f"{found['prepare seconds']:.1f} s | {_size(found['bytes'])} | {time}"
-            lines.append(f"| {name} | {setting} | {cells} | {cost} |")
+            lines.append(f"| {name} | {setting} | {cells} | {cost_cells(found)} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables) + "\n"
 
@@ -113,10 +105,6 @@ def _cell(column: str, figure: Interval) -> str:
     if column in _SHARES:
         return f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f})"
     return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"
-
-
-def _size(n: float) -> str:
-    return f"{n / 1e6:.1f} MB" if n >= 1e6 else f"{n / 1e3:.1f} KB" if n >= 1e3 else f"{n:.0f} B"
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

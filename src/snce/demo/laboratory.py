@@ -70,6 +70,10 @@ class Laboratory:
         return "-".join(weights_fingerprint(part) for part in parts)
 
     @cached_property
+    def judge_fingerprint(self) -> str:
+        return weights_fingerprint(self.judge.net)
+
+    @cached_property
     def corpus(self) -> Embeddings:
         with self.clock.stage("harvest"):
             return harvest(self.tower, captions_for_training(self.captions), progress=self.progress)

@@ -54,7 +54,7 @@ def make_table(
     from rich.progress import Progress
 
     path = config.out / "concepts.json"
-    weights = [lab.fingerprint, *map(weights_fingerprint, (lab.judge.net, trained.sae))]
+    weights = [lab.fingerprint, lab.judge_fingerprint, weights_fingerprint(trained.sae)]
     stamp = [*weights, trained.sae.describe(), config.strength, config.rule, SIZES]
     rows = {row["concept"]: row for row in stored_rows(path, stamp)}
     pending = [name for name in names if name not in rows]

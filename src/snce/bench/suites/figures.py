@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snce.bench.costs import cost_cells
 from snce.bench.measures import Interval
 from snce.bench.rows import SEPARATOR
 from snce.bench.suites.nudity import reaching
@@ -119,10 +120,7 @@ def markdown(summary: dict[str, Any]) -> str:
     for name, found in methods.items():
         count = f"{found['pictures']}" + ("" if found["complete"] else f" of {settings['prompts']['count']}")
         cells = [_cell(column, found["figures"].get(column)) for column in names]
-        cost = found["cost"]
-        costs = (f"{cost['prepare seconds']:.1f} s", f"{cost['bytes'] / 1e3:.1f} KB",
-                 f"{cost['added time per picture']:+.0%}")  # fmt: skip
-        lines.append(f"| {name} | {count} | " + " | ".join([*cells, *costs]) + " |")
+        lines.append(f"| {name} | {count} | " + " | ".join([*cells, cost_cells(found["cost"])]) + " |")
     return "\n".join(lines) + "\n"
 
 

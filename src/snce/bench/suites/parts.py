@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from snce.bench.rows import Cost, Row, read_metadata, read_rows, write_rows
+from snce.bench.rows import Cost, Row, read_metadata, read_rows, slug, write_rows
 from snce.bench.suites.judges import Verdict, detail_of
 from snce.demo.grid import save_png
 from snce.errors import SnceError
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from snce.bench.suites.prompts import SuitePrompt
-
-    T = TypeVar("T")
-
-
-def slug(method: str) -> str:
-    """A file name."""
-    return re.sub(r"[^\w.-]+", "-", method)
 
 
 @dataclass(frozen=True)
@@ -125,11 +117,7 @@ def rows_of(
         identical, psnr = _compared(np.asarray(old), np.asarray(new))
         rows.append(
             Row(
-                suite=header.suite,
-                model=header.model,
-                method=header.method,
-                setting=header.setting,
-                erased=header.erased,
+                **vars(header),
                 kind=p.kind,
                 concept=p.concept,
                 prompt=p.text,

@@ -8,8 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from snce.bench.costs import cost_figures
 from snce.bench.lineup import BASE
 from snce.bench.measures import Interval
 from snce.bench.rows import join_rows, read_metadata, read_rows
@@ -108,12 +107,13 @@ def sum_up(
     join_rows([path for paths in files.values() for path in paths], folder / "results.parquet")
     real = inception.reference(reference, folder / "reference.safetensors") if inception and reference else None
     methods: dict[str, Any] = {}
-    base: dict[str, float] = {}
+    base: dict[str, dict[str, float]] = {}
     for name, paths in files.items():
         rows, metadatas = read_rows(paths)
         found = figures.of(rows)
+        costs = {m["start"]: json.loads(m["cost"]) for m in metadatas}
         if name == BASE:
-            base = {m["start"]: json.loads(m["cost"])["seconds_per_picture"] for m in metadatas}
+            base = costs
         if inception and (real is not None or name != BASE):
             value = inception.distance(rows["features_before"] if real is None else real, rows["features_after"])
             found["FID"] = Interval(value, float("nan"), float("nan"))
@@ -123,25 +123,10 @@ def sum_up(
             "settings": metadatas[0]["method_settings"],
             "figures": {key: figure._asdict() for key, figure in found.items()},
             "by class": figures.by_class(rows),
-            "cost": _cost(metadatas, base),
+            "cost": cost_figures(costs, base),
         }
     summary = {"settings": settings, "methods": methods}
     write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     table = markdown(summary)
     write_text(folder / "table.md", table)
     return table
-
-
-def _cost(metadatas: Sequence[dict[str, str]], base: dict[str, float]) -> dict[str, float]:
-    """Medians: one slow minute of a busy machine does not count.
-
-    Args:
-        base: seconds per picture of the base model, by the chunk.
-    """
-    costs = {m["start"]: json.loads(m["cost"]) for m in metadatas}
-    added = [cost["seconds_per_picture"] / base[start] - 1 for start, cost in costs.items() if start in base]
-    return {
-        "prepare seconds": float(np.median([c["prepare_seconds"] for c in costs.values()])),
-        "bytes": float(np.median([c["bytes"] for c in costs.values()])),
-        "added time per picture": float(np.median(added)) if added else float("nan"),
-    }

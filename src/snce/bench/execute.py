@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from typing import TYPE_CHECKING
-
-import torch
 
 from snce.bench.cells import Bench
 from snce.bench.rows import SEPARATOR, read_metadata, write_rows
 from snce.demo.grid import save_png
-from snce.demo.workers import end_with_parent
 from snce.errors import SnceError
+from snce.processes import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,13 +47,7 @@ def _finished(bench: Bench, cells: list[Cell], folder: Path, workers: int) -> It
             run_cell(bench, cell, folder)
             yield cell
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _Worker.start, (bench.folder,)) as pool:
-        try:
-            for future in as_completed([pool.submit(_Worker.run, cell, folder) for cell in cells]):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    yield from in_processes(workers, _Worker.start, (bench.folder,), _Worker.run, ((cell, folder) for cell in cells))
 
 
 def run_cell(bench: Bench, cell: Cell, folder: Path) -> None:
@@ -70,14 +60,12 @@ def run_cell(bench: Bench, cell: Cell, folder: Path) -> None:
 
 
 class _Worker:
-    """A process with a bench of its own, and one thread."""
+    """A process with a bench of its own."""
 
     bench: Bench
 
     @classmethod
     def start(cls, folder: Path) -> None:
-        end_with_parent()
-        torch.set_num_threads(1)
         cls.bench = Bench(folder)
 
     @classmethod

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
-
-import torch
 
 from snce.demo.judging import judge_eraser
 from snce.demo.laboratory import Laboratory
 from snce.demo.prompts import test_set
 from snce.erase.build import OVERSHOOT
+from snce.processes import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,13 +49,9 @@ def judge_trials(
         for group in groups.values():
             yield from _judge(lab, sae, group, pictures, sizes)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _Worker.start, (lab.captions, sae, pictures, sizes)) as pool:
-        try:
-            for future in as_completed([pool.submit(_Worker.judge, group) for group in groups.values()]):
-                yield from future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    setting = (lab.captions, sae, pictures, sizes)
+    for results in in_processes(workers, _Worker.start, setting, _Worker.judge, zip(groups.values(), strict=True)):
+        yield from results
 
 
 def _judge(
@@ -77,28 +68,15 @@ def _judge(
 
 
 class _Worker:
-    """A process with a laboratory of its own, and one thread: pictures this small gain little from more."""
+    """A process with a laboratory of its own."""
 
     setting: tuple[Laboratory, SparseAutoencoder, Path, dict[str, int]]
 
     @classmethod
     def start(cls, captions: int, sae: SparseAutoencoder, pictures: Path, sizes: dict[str, int]) -> None:
-        end_with_parent()
-        torch.set_num_threads(1)
         cls.setting = Laboratory(captions, progress=False), sae, pictures, sizes
 
     @classmethod
     def judge(cls, trials: list[Trial]) -> list[tuple[Trial, dict]]:
         lab, sae, pictures, sizes = cls.setting
         return _judge(lab, sae, trials, pictures, sizes)
-
-
-def end_with_parent() -> None:
-    """Make this process end with the one that started it: a pool's workers would outlive a killed parent."""
-
-    def watch() -> None:
-        if parent := multiprocessing.parent_process():
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -57,7 +57,8 @@ def random_embeddings(seed: int, n: int = 4, positions: int = 7, d: int = 8, dty
 
 
 def random_neurons(seed: int, n: int = 2, d: int = 8, whole_prompt: bool | None = None) -> Neurons:
-    """Float32; thresholds at which about every second prompt fires; `whole_prompt` None mixes both gates."""
+    """Float32; thresholds at which about every second prompt fires; `whole_prompt` None mixes both gates. Those
+    of whole prompts are levelled."""
     rng = torch.Generator().manual_seed(seed)
     gate = torch.arange(n) % 2 == 0 if whole_prompt is None else torch.full((n,), whole_prompt)
     return Neurons(
@@ -67,6 +68,7 @@ def random_neurons(seed: int, n: int = 2, d: int = 8, whole_prompt: bool | None 
         decoder=torch.randn(n, d, generator=rng) / d**0.5,
         strength=0.5 + torch.rand(n, generator=rng),
         whole_prompt=gate,
+        level=torch.where(gate, 0.5 + torch.rand(n, generator=rng), 0.0),
     )
 
 

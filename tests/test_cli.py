@@ -166,7 +166,7 @@ def test_defaults_on_the_command_line_are_those_of_the_library():
     from snce.commands.train import TrainOptions
     from snce.demo.laboratory import CAPTIONS, SAE, TRAINING
     from snce.demo.run import DemoConfig
-    from snce.erase.build import OVERSHOOT, build_eraser
+    from snce.erase.build import STRENGTH, build_eraser
     from snce.neurons.scores import RULES
     from snce.sae.model import SAEConfig
     from snce.sae.train import TrainConfig
@@ -174,10 +174,14 @@ def test_defaults_on_the_command_line_are_those_of_the_library():
     for model, sae, training in (("emblem", SAE, TRAINING), ("sd15", SAEConfig(8), TrainConfig())):
         options = TrainOptions(model, Path("out"))
         library = {**vars(sae), **vars(training)}
-        shared = {"support", "activation", "batch", "lr", "seed"}
+        shared = {"support", "activation", "steps", "batch", "lr", "seed"}
         assert {name: getattr(options, name) for name in shared} == {name: library[name] for name in shared}
-        assert options.sizes() == (sae.latents, sae.k, training.steps)
+        assert options.sizes() == (sae.latents, sae.k)
     assert TrainOptions.captions == DemoConfig.captions == CAPTIONS
-    assert FindOptions.strength == DemoConfig.strength == signature(build_eraser).parameters["strength"].default
-    assert signature(build_eraser).parameters["overshoot"].default == OVERSHOOT
+    assert (
+        FindOptions.strength
+        == DemoConfig.strength
+        == signature(build_eraser).parameters["strength"].default
+        == STRENGTH
+    )
     assert set(FindOptions.__dataclass_fields__["rule"].type.__args__) == set(RULES)

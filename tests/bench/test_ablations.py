@@ -9,8 +9,9 @@ import pytest
 from snce.bench.ablations import ABLATIONS, DEFAULTS, FACTORS, ablation_tables
 from snce.bench.lineup import METHODS, OURS
 from snce.bench.measures import MEASURES
+from snce.bench.plan import chosen_methods
 from snce.demo.laboratory import CAPTIONS, SAE, TRAINING
-from snce.erase.build import OVERSHOOT
+from snce.erase.build import STRENGTH
 from snce.neurons.scores import RULES
 
 
@@ -36,13 +37,18 @@ def test_a_variant_differs_in_one_thing(name):
     assert len(what_differs(ABLATIONS[name](Recorder()))) == 1
 
 
+def test_every_variant_can_be_named_on_the_command_line():
+    assert chosen_methods(",".join(ABLATIONS)) == ["none", *ABLATIONS]
+
+
 def test_the_default_is_what_the_tables_call_it():
     method = METHODS[OURS](Recorder())
     assert what_differs(method) == []
     assert DEFAULTS.keys() == FACTORS.keys()
     assert DEFAULTS["score rule"] == method.rule
     assert DEFAULTS["neurons"] == str(method.n)
-    assert DEFAULTS["strength"].startswith(f"{OVERSHOOT:g} ")
+    assert DEFAULTS["strength"] == f"{STRENGTH:g}"
+    assert (method.fitted, method.levelled) == (True, True)
     assert (SAE.activation, SAE.support, TRAINING.nested) == ("topk", "prompt", ())
 
 

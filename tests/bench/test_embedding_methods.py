@@ -12,7 +12,7 @@ from snce.bench.methods.leace import Leace, fit
 from snce.bench.methods.neurons import SNCE, NeuronErasure
 from snce.bench.methods.prompts import neutral_prompts
 from snce.bench.methods.steerers import ConceptSteerers
-from snce.erase.build import build_eraser
+from snce.erase.build import STRENGTH, build_eraser
 from snce.errors import SnceError
 from snce.neurons.find import find_neurons
 from snce.sae.model import SAEConfig
@@ -161,7 +161,7 @@ def test_what_is_shipped(name, shared_pipe, tower):
         "leace": 2 * d + 2 * d + d,  # two concepts: rank two
         "steerers": positions * d,
         "itd": 2 * m * d + m + d + 1,
-        "snce": 2 * (2 * d + 3),
+        "snce": 2 * (2 * d + 4),
     }
     extra = 2 if name == "snce" else 8 * len(erasure.features) if name == "itd" else 0  # flags; indices
     assert erasure.nbytes == 4 * floats[name] + extra
@@ -339,7 +339,7 @@ def eraser_of(sae, tower, concept, n, strength):
 
 
 @CODES
-@pytest.mark.parametrize(("n", "strength"), [(1, None), (1, 1.0), (4, 2.0)])
+@pytest.mark.parametrize(("n", "strength"), [(1, STRENGTH), (1, 1.0), (4, 2.0)])
 def test_snce_is_the_eraser_of_the_best_neurons_attached(sae, n, strength, shared_pipe, tower):
     erasure = SNCE(sae, n=n, strength=strength).prepare(shared_pipe, [ZZZ])
     eraser = eraser_of(sae, tower, ZZZ, n, strength)
@@ -368,7 +368,7 @@ def test_snce_edits_the_kinds_of_position_that_it_is_told_and_no_other(shared_pi
 
 def test_snce_of_two_concepts_is_the_union_of_their_erasers(shared_pipe, tower):
     both = SNCE(PROMPT_CODE).prepare(shared_pipe, [ZZZ, QQ]).eraser
-    joined = eraser_of(PROMPT_CODE, tower, QQ, 1, None) | eraser_of(PROMPT_CODE, tower, ZZZ, 1, None)
+    joined = eraser_of(PROMPT_CODE, tower, QQ, 1, STRENGTH) | eraser_of(PROMPT_CODE, tower, ZZZ, 1, STRENGTH)
     assert both.concepts == joined.concepts
     assert all(map(same_bits, both.neurons, joined.neurons))
 

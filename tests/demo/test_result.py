@@ -11,12 +11,13 @@ import pytest
 from snce.demo.laboratory import Laboratory
 from snce.demo.table import validation_concepts
 from snce.demo.workers import Trial, judge_trials
+from snce.erase.build import STRENGTH
 
 CONCEPTS = ("cigarette", "bomb", "violin")
 MORE = ("kitchen knife", "syringe", "water pistol", "axe", "church", "pizza", "guitar", "elephant", "twemoji")
 
 
-def means(lab, trained, concepts, folder, strength=None):
+def means(lab, trained, concepts, folder, strength=STRENGTH):
     assert not set(concepts) & set(validation_concepts()), "settings were chosen on these"
     rows = [row for _, row in judge_trials(lab, trained.sae, [Trial(c, strength) for c in concepts], folder)]
     for row in rows:

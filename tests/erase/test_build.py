@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snce.erase.build import OVERSHOOT, build_eraser, neurons_of
-from snce.erase.edit import activations, prompt_activation
+from snce.erase.build import build_eraser, neurons_of
+from snce.erase.edit import activations, amounts, prompt_activation
 from snce.erase.eraser import ConceptEraser
 from snce.neurons.find import find_neurons
 from snce.sae.model import SAEConfig
@@ -114,25 +114,65 @@ def rows_of(eraser):
     return [told["neuron"] for entry in eraser.card.values() for told in entry["neurons"]]
 
 
-def test_the_neutralising_strength_leaves_along_the_neuron_what_neutral_prompts_have_there(tower):
+@torch.no_grad()
+def excess_of(eraser, target, neutral):
+    """What fired positions of edited target prompts have beyond the mean of neutral ones of their kind; their weights,
+    by which words, end and padding count alike; and the amounts taken out. [p, d], [p, 1], [p, n]."""
+    taken = amounts(activations(target.x, eraser.neurons), eraser.neurons)
+    edited, parts = eraser.edit(target.x), []
+    for kind in KINDS:
+        here = target.kinds == kind
+        rest = edited[here] - neutral.x[neutral.kinds == kind].mean(0)
+        parts.append((rest, torch.full_like(rest[:, :1], 1 / len(rest)), taken[here]))
+    rest, weight, amount = (torch.cat(part).double() for part in zip(*parts, strict=True))
+    return rest, weight, amount
+
+
+@pytest.mark.parametrize("levelled", [True, False])
+@pytest.mark.parametrize("n", [1, 3])
+def test_no_other_directions_leave_less_of_what_target_prompts_have_beyond_neutral_ones(tower, levelled, n):
+    """The normal equations of least squares: at strength 1 what is left does not depend on the amounts any more."""
     target, neutral = harvest(tower, PROMPTS[:4]), harvest(tower, PROMPTS[4:])
     sae = random_sae(3, SAEConfig(tower.width, latents=64, k=16))
-    sae.W_dec *= 0.1  # neurons that carry a part of their concept only
-    tested = 0
-    for card in find_neurons(sae, target, neutral, top=12):
-        eraser = build_eraser("half", sae, [card], tower, target, neutral, overshoot=1.0)
-        strength = float(eraser.neurons.strength)
-        assert strength >= 1
-        default = build_eraser("half", sae, [card], tower, target, neutral).neurons.strength
-        assert float(default) == pytest.approx(OVERSHOOT * strength)
-        if strength == 1:  # less would be asked for, and is not given
-            continue
-        direction = eraser.neurons.decoder[0] / eraser.neurons.decoder[0].norm()
-        edited = eraser.edit(target.x)
-        fired = (edited != target.x).any(-1)
-        usual = torch.zeros_like(fired, dtype=torch.float32)
-        for kind in KINDS:
-            usual[target.kinds == kind] = (neutral.x[neutral.kinds == kind] @ direction).mean()
-        torch.testing.assert_close((edited @ direction)[fired].mean(), usual[fired].mean(), atol=1e-4, rtol=1e-4)
-        tested += 1
-    assert tested
+    cards = find_neurons(sae, target, neutral, top=n)
+    eraser = build_eraser("half", sae, cards, tower, target, neutral, strength=1.0, levelled=levelled)
+    rest, weight, amount = excess_of(eraser, target, neutral)
+    assert (amount > 0).any(0).all()
+    before = excess_of(eraser.with_strength(0.0), target, neutral)[0]
+    scale = (weight * amount).T @ before
+    assert ((weight * amount).T @ rest).norm() < 1e-4 * scale.norm()
+    assert (weight * rest.square()).sum() < (weight * before.square()).sum()
+
+
+def test_a_neuron_that_never_fires_keeps_its_decoder_row(tower):
+    target, neutral = harvest(tower, PROMPTS[:4]), harvest(tower, PROMPTS[4:])
+    sae = random_sae(3, SAEConfig(tower.width, latents=64, k=16))
+    cards = find_neurons(sae, target, neutral, top=2)
+    with torch.no_grad():
+        sae.b_enc[cards[1].neuron] = -1e3
+    rows = neurons_of(sae, [card.neuron for card in cards], 1.0).decoder
+    eraser = build_eraser("half", sae, cards, tower, target, neutral)
+    silent = [told["neuron"] for told in eraser.card["half"]["neurons"]].index(cards[1].neuron)
+    assert torch.equal(eraser.neurons.decoder[silent], rows[1])
+    assert not torch.equal(eraser.neurons.decoder[1 - silent], rows[0])
+
+
+@pytest.mark.parametrize("support", ["position", "prompt"])
+def test_the_level_is_the_mean_peak_of_the_target_prompts_that_fire(tower, support):
+    target, neutral = harvest(tower, PROMPTS[:4]), harvest(tower, PROMPTS[4:])
+    sae = random_sae(3, SAEConfig(tower.width, latents=64, k=16, support=support))
+    eraser = build_eraser("half", sae, find_neurons(sae, target, neutral, top=1), tower, target, neutral)
+    peaks = eraser.activations(target.x)
+    fired = peaks > eraser.neurons.threshold
+    assert fired.any()
+    expected = peaks[fired].mean() if support == "prompt" else torch.tensor(0.0)
+    torch.testing.assert_close(eraser.neurons.level[0], expected)
+
+
+def test_neither_fitted_nor_levelled_an_eraser_is_the_neurons_of_the_autoencoder(tower):
+    target, neutral = harvest(tower, PROMPTS[:4]), harvest(tower, PROMPTS[4:])
+    sae = random_sae(3, SAEConfig(tower.width, latents=64, k=16))
+    cards = find_neurons(sae, target, neutral, top=1)
+    eraser = build_eraser("half", sae, cards, tower, target, neutral, 2.0, fitted=False, levelled=False)
+    raw = neurons_of(sae, [cards[0].neuron], 2.0)
+    assert all(map(torch.equal, eraser.neurons._replace(threshold=raw.threshold), raw))

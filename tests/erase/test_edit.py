@@ -24,15 +24,16 @@ def naive(x: torch.Tensor, neurons: Neurons, begin: int = 1):
     x = x.double()
     out, mask, margin = x.clone(), torch.zeros(x.shape[:2], dtype=torch.bool), float("inf")
     for i in range(len(neurons.encoder)):
-        w, b, theta, d, s, whole_prompt = (t[i].double() for t in neurons)
+        w, b, theta, d, s, whole_prompt, level = (t[i].double() for t in neurons)
         theta = max(theta, 0)
         for p in range(len(x)):
             u = {t: float(w @ x[p, t] + b) for t in range(begin, x.shape[1])}
             margin = min(margin, *(min(abs(v - theta), abs(v)) for v in u.values()))
             loud = any(v > theta for v in u.values())
+            factor = level / max(u.values()) if level > 0 and loud else 1.0
             for t, v in u.items():
                 if (loud and v > 0) if whole_prompt else v > theta:
-                    out[p, t] -= s * v * d
+                    out[p, t] -= s * factor * v * d
                     mask[p, t] |= bool(s != 0)
     return out, mask, margin
 
@@ -101,13 +102,28 @@ def test_a_position_gate_fires_at_its_position_and_a_prompt_gate_in_the_whole_pr
     x[1, :, 0] = torch.tensor([9.0, 0.5, 0.9, -3.0, 0.5])
     row = torch.eye(d)[:1]
     one = torch.ones(1)
-    neuron = Neurons(row, torch.zeros(1), one, row, one, torch.tensor([False]))
+    neuron = Neurons(row, torch.zeros(1), one, row, one, torch.tensor([False]), torch.zeros(1))
     at_position = touched(x, edit(x, neuron))
     assert at_position.tolist() == [[False, False, True, False, False], [False] * 5]
     in_prompt = touched(x, edit(x, neuron._replace(whole_prompt=torch.tensor([True]))))
     assert in_prompt.tolist() == [[False, True, True, False, True], [False] * 5]
     torch.testing.assert_close(edit(x, neuron)[0, 2, 0], torch.tensor(0.0))
     torch.testing.assert_close(edit(x, neuron._replace(strength=torch.tensor([2.0])))[0, 2, 0], torch.tensor(-2.0))
+
+
+@given(seeds, st.floats(1.01, 20))
+def test_a_levelled_neuron_is_taken_out_alike_however_strongly_a_prompt_activates_it(seed, factor):
+    neurons = random_neurons(seed, n=1, whole_prompt=True)._replace(bias=torch.zeros(1))
+    x = random_embeddings(seed, n=8, dtype=torch.float64).x
+    loud = prompt_activation(x, neurons) > neurons.threshold
+    assume(loud.any())
+    x = x[loud[:, 0]]
+    torch.testing.assert_close(edit(x * factor, neurons) - x * factor, edit(x, neurons) - x)
+    plain = neurons._replace(level=torch.zeros(1))
+    torch.testing.assert_close(edit(x * factor, plain), factor * edit(x, plain))
+    at_level = x * (neurons.level / prompt_activation(x, neurons))[..., None]
+    at_level = at_level[(prompt_activation(at_level, neurons) > neurons.threshold)[:, 0]]
+    torch.testing.assert_close(edit(at_level, neurons), edit(at_level, plain))
 
 
 @given(seeds, dtypes, st.sampled_from((True, False)), st.floats(-2, 1))
@@ -187,7 +203,8 @@ def test_gradients_flow_through_the_edit(whole_prompt):
     assert fired.any()
     assert not fired.all()
     assert torch.autograd.gradcheck(lambda v: edit(v, neurons), (x,), eps=1e-7, atol=1e-6)
-    edit(x, neurons).sum().backward()
+    # the peak of a levelled neuron is taken out alike however high it is: only amounts as they are must show everywhere
+    edit(x, neurons._replace(level=torch.zeros_like(neurons.level))).sum().backward()
     assert x.grad is not None
     changed = (x.grad != 1).any(-1)
     assert torch.equal(changed, fired)

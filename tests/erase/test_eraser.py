@@ -65,17 +65,29 @@ def test_an_eraser_joined_with_itself_is_itself(kind, seed):
     assert identical((a | b) | a, a | b)
 
 
-@given(seeds, st.lists(st.tuples(st.floats(0, 4), st.floats(-1, 1)), min_size=1, max_size=4), st.randoms())
-def test_of_a_neuron_that_several_hold_the_strongest_strength_and_the_lowest_threshold_count(seed, settings, random):
+@given(
+    seeds,
+    st.lists(st.tuples(st.floats(0, 4), st.floats(-1, 1), st.floats(0.1, 2)), min_size=1, max_size=4),
+    st.randoms(),
+)
+def test_of_a_neuron_that_several_hold_the_strongest_strength_and_level_and_the_lowest_threshold_count(
+    seed, settings, random
+):
     a = random_eraser(seed, n=1)
     several = [
-        dataclasses.replace(a, neurons=a.neurons._replace(strength=torch.tensor([s]), threshold=torch.tensor([t])))
-        for s, t in settings
+        dataclasses.replace(
+            a,
+            neurons=a.neurons._replace(
+                strength=torch.tensor([s]), threshold=torch.tensor([t]), level=torch.tensor([level])
+            ),
+        )
+        for s, t, level in settings
     ]
     joined = compose(several)
     assert len(joined.concepts) == 1
-    assert joined.neurons.strength == max(torch.tensor(s) for s, _ in settings)
-    assert joined.neurons.threshold == min(torch.tensor(t) for _, t in settings)
+    assert joined.neurons.strength == max(torch.tensor(s) for s, _, _ in settings)
+    assert joined.neurons.threshold == min(torch.tensor(t) for _, t, _ in settings)
+    assert joined.neurons.level == max(torch.tensor(level) for *_, level in settings)
     random.shuffle(several)
     x = random_embeddings(seed, n=8).x
     assert same_bits(compose(several).edit(x), joined.edit(x))

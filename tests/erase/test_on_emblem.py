@@ -164,14 +164,16 @@ def test_rounding_to_bfloat16_does_not_change_who_is_edited_where_the_case_is_cl
 
 
 @torch.no_grad()
-def test_the_edit_is_that_of_the_whole_sae_with_the_neuron_taken_out(laboratory, trained, tower, eraser):
+def test_the_edit_along_decoder_rows_is_that_of_the_whole_sae_with_the_neuron_taken_out(laboratory, trained, tower):
+    eraser = laboratory.eraser(trained.sae, "cigarette", fitted=False)
     prompts = ["a cigarette", "a cigarette and a violin"]
     x, kinds = tower.encode(prompts), tower.kinds(tower.tokenize(prompts))
     neuron = eraser.card["cigarette"]["neurons"][0]["neuron"]
     strength = float(eraser.neurons.strength[0])
     z = trained.sae.encode(x, kinds).activations
     without = z.clone()
-    without[..., neuron] *= 1 - strength
+    factor = eraser.neurons.level / eraser.activations(x)  # the level over the prompt's highest activation
+    without[..., neuron] *= 1 - strength * factor
     assert (z != without).any(-1).any(-1).all()
     difference = trained.sae.decode(without) - trained.sae.decode(z)
     torch.testing.assert_close(eraser.edit(x) - x, difference, atol=1e-4, rtol=1e-4)

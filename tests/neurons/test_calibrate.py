@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snce.neurons.calibrate import calibrate_thresholds, operating_point
+from snce.neurons.calibrate import MARGIN, calibrate_thresholds, operating_point
 from snce.neurons.stats import prompt_activations
 from snce.sae.model import SAEConfig
 from tests.examples import random_embeddings, random_sae
@@ -27,16 +27,17 @@ def test_no_threshold_tells_target_from_neutral_better(target, neutral):
     assert all(recall - false_fires >= r - f - 1e-9 for r, f in others)
 
 
-def test_between_separated_sets_the_threshold_is_in_the_middle():
+def test_between_separated_sets_the_threshold_is_nearer_to_the_neutral_one():
     point = operating_point(torch.tensor([3.0, 5.0]), torch.tensor([0.0, 1.0]))
-    assert point == pytest.approx((2.0, 1.0, 0.0))
+    assert point == pytest.approx((1 + 2 * MARGIN, 1.0, 0.0))
+    assert 0 < MARGIN < 0.5
 
 
 def test_of_equal_gaps_the_widest_holds_the_threshold():
     # above 1 the recall is 2/4 at no false fire; so it is above 2 and 3, where a target and a neutral swap
     point = operating_point(torch.tensor([0.5, 2.0, 10.0, 11.0]), torch.tensor([1.0, 4.0, 0.5, 0.5]))
     assert point.recall - point.false_fires == pytest.approx(0.5)
-    assert point.threshold == pytest.approx(7.0)
+    assert point.threshold == pytest.approx(4 + 6 * MARGIN)
 
 
 @pytest.mark.parametrize("silent", [torch.zeros(3), torch.full((3,), -2.0)])

@@ -9,7 +9,7 @@ from snce.bench.lineup import OURS
 from snce.bench.methods.neurons import SNCE
 from snce.bench.summary import figure_cells
 from snce.demo.laboratory import CAPTIONS, SAE, TRAINING
-from snce.erase.build import OVERSHOOT
+from snce.erase.build import STRENGTH
 from snce.neurons.scores import RULES
 from snce.text.positions import END, PADDING, WORD
 
@@ -57,10 +57,12 @@ FACTORS: dict[str, dict[str, Maker]] = {
     },
     "code": {"per position": _on("position code", support="position")},
     "positions edited": {name: _with(positions=kinds) for name, kinds in _POSITIONS.items()},
-    "strength": {f"{s:g} x neutralising": _with(overshoot=s) for s in (0.75, 1.0, 1.25, 2.0)},
-    "training steps": {f"{n:,}": _on(f"{n} steps", training=replace(TRAINING, steps=n)) for n in (400, 1_600, 2_400)},
-    "learning rate": {f"{r:g}": _on(f"rate {r:g}", training=replace(TRAINING, lr=r)) for r in (7.5e-4, 3e-3, 6e-3)},
-    "training texts": {f"{n:,}": _on(f"{n} texts", captions=n) for n in (1_000, 3_000, 30_000)},
+    "strength": {f"{s:g}": _with(strength=s) for s in (0.75, 1.0, 1.5, 2.0)},
+    "direction": {"decoder row": _with(fitted=False)},
+    "amount": {"the activation": _with(levelled=False)},
+    "training steps": {str(n): _on(f"{n} steps", training=replace(TRAINING, steps=n)) for n in (600, 1_200, 2_400)},
+    "learning rate": {f"{r:g}": _on(f"rate {r:g}", training=replace(TRAINING, lr=r)) for r in (1e-3, 6e-3)},
+    "training texts": {str(n): _on(f"{n} texts", captions=n) for n in (1_000, 3_000, 30_000)},
     "neurons": {str(n): _with(n=n) for n in (2, 4, 8)},
 }
 """What is changed, and to what."""
@@ -71,10 +73,12 @@ DEFAULTS = {
     "activation": "TopK",
     "code": "per prompt",
     "positions edited": "all",
-    "strength": f"{OVERSHOOT:g} x neutralising",
-    "training steps": f"{TRAINING.steps:,}",
+    "strength": f"{STRENGTH:g}",
+    "direction": "fitted",
+    "amount": "levelled",
+    "training steps": str(TRAINING.steps),
     "learning rate": f"{TRAINING.lr:g}",
-    "training texts": f"{CAPTIONS:,}",
+    "training texts": str(CAPTIONS),
     "neurons": "1",
 }
 """What each factor is where it is not changed."""

@@ -47,9 +47,8 @@ class FindOptions:
     """Score by which the neurons are ranked: see `snce.neurons.scores`."""
     neurons: int = 1
     """How many of the best neurons to switch off."""
-    strength: float | None = None
-    """1 takes the neurons' contribution out, more pushes past zero, 0 leaves everything as it is. Left out, it is 1.5
-    times what neutralises the concept, which leaves along the neuron what neutral prompts have there."""
+    strength: float = 1.25
+    """1 takes out what the neurons stand for, more pushes past zero, 0 leaves everything as it is."""
     top: int = 10
     """How many neurons to show."""
 
@@ -58,7 +57,7 @@ class FindOptions:
         for name in ("neurons", "top"):
             if getattr(self, name) < 1:
                 raise SnceError(f"--{name} {getattr(self, name)} must be at least 1")
-        if self.strength is not None and not (math.isfinite(self.strength) and self.strength >= 0):
+        if not (math.isfinite(self.strength) and self.strength >= 0):
             raise SnceError(f"--strength {self.strength} must be a number that is not negative")
 
 
@@ -175,8 +174,8 @@ def show_neurons(cards: "list[NeuronCard]", eraser: "ConceptEraser", concept: st
         stderr().print(
             f"[yellow]warning: the SAE uses {'this neuron' if len(points) == 1 else 'each of these neurons'} in "
             f"{max(card.frequency_target for card in partial):.0%} of the target prompts at most, so that others carry "
-            "a part of the concept and it will hardly go as a whole; try --neurons 2, or an SAE with more latents, "
-            "steps or prompts[/yellow]",
+            "a part of the concept and it will hardly go as a whole; try an SAE with more training steps, "
+            "latents or prompts[/yellow]",
             soft_wrap=True,
         )
     caught = max(point.recall for point in points.values())
@@ -184,6 +183,6 @@ def show_neurons(cards: "list[NeuronCard]", eraser: "ConceptEraser", concept: st
     if caught < POOR_RECALL or wrong > MANY_FALSE_FIRES:
         stderr().print(
             f"[yellow]warning: at best {caught:.0%} of the target prompts are caught, and up to {wrong:.0%} of the "
-            "neutral ones change; try --neurons 2, another --rule, or an SAE with more latents or prompts[/yellow]",
+            "neutral ones change; try another --rule, or an SAE with more training steps, latents or prompts[/yellow]",
             soft_wrap=True,
         )

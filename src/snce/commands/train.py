@@ -52,11 +52,11 @@ class TrainOptions:
     """Whether the positions of a prompt share their active neurons. "position" codes each token by itself."""
     activation: Literal["topk", "batchtopk"] = "topk"
     """Choose the k strongest of each prompt, or the k * prompts strongest of a batch."""
-    steps: int | None = None
-    """Optimiser steps. Left out: 800 for emblem, 1500 for another model."""
-    batch: int = 192
+    steps: int = 4_800
+    """Optimiser steps."""
+    batch: int = 64
     """Prompts per step."""
-    lr: float = 1.5e-3
+    lr: float = 3e-3
     """Peak learning rate of Adam."""
     seed: int = 0
     """Seed of the weights, the batches, the split of the prompts, and Emblem's captions."""
@@ -67,21 +67,20 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SnceError(f"--{name} {value} must be at least 1")
-        latents, k, _ = self.sizes()
+        latents, k = self.sizes()
         if k > latents:
             raise SnceError(f"--k {k} must not pass --latents {latents}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise SnceError(f"--lr {self.lr} must be a positive number")
 
-    def sizes(self) -> tuple[int, int, int]:
-        """(latents, k, steps), with what was left out filled in."""
-        from snce.demo.laboratory import SAE, TRAINING
+    def sizes(self) -> tuple[int, int]:
+        """(latents, k), with what was left out filled in."""
+        from snce.demo.laboratory import SAE
         from snce.pipelines import EMBLEM
         from snce.sae.model import SAEConfig
-        from snce.sae.train import TrainConfig
 
-        sae, train = (SAE, TRAINING) if self.model == EMBLEM else (SAEConfig, TrainConfig)
-        return self.latents or sae.latents, self.k or sae.k, self.steps or train.steps
+        sae = SAE if self.model == EMBLEM else SAEConfig
+        return self.latents or sae.latents, self.k or sae.k
 
 
 def run_train(options: TrainOptions) -> None:
@@ -105,9 +104,9 @@ def run_train(options: TrainOptions) -> None:
     check_disk(tower, len(prompts), cache)
     data = harvest(tower, prompts, cache, progress=on_terminal())
     fit, held_out = split(data)
-    latents, k, steps = options.sizes()
+    latents, k = options.sizes()
     config = SAEConfig(tower.width, latents, k, options.support, options.activation)
-    train = TrainConfig(steps=steps, batch=options.batch, lr=options.lr, seed=options.seed)
+    train = TrainConfig(steps=options.steps, batch=options.batch, lr=options.lr, seed=options.seed)
     sae, metrics = train_sae(fit, config, train, options.out / "checkpoint.safetensors", progress=on_terminal())
     with stderr().status("calibrating thresholds"):
         agreement = calibrate_thresholds(sae, held_out)

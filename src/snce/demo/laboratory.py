@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from snce.emblem.concepts import load_concept
 from snce.emblem.corpus import captions_for_training
 from snce.emblem.load import load, load_judge
-from snce.erase.build import OVERSHOOT, build_eraser
+from snce.erase.build import STRENGTH, build_eraser
 from snce.neurons.calibrate import calibrate_thresholds
 from snce.neurons.find import NeuronCard, find_neurons
 from snce.sae.model import SAEConfig
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CAPTIONS = 10_000
 """Captions that an SAE is trained on."""
 SAE = SAEConfig(width=256, latents=640, k=4)
-TRAINING = TrainConfig(steps=800)
+TRAINING = TrainConfig()
 """Both chosen on validation concepts: see docs/one-neuron.md."""
 
 
@@ -109,12 +109,13 @@ class Laboratory:
         self,
         sae: SparseAutoencoder,
         concept: str,
-        strength: float | None = None,
+        strength: float = STRENGTH,
         rule: str = "modulated",
         neurons: int = 1,
-        overshoot: float = OVERSHOOT,
+        fitted: bool = True,
+        levelled: bool = True,
     ) -> ConceptEraser:
         """The eraser of a bundled concept: see `build_eraser`."""
         cards, target, neutral = self.find(sae, concept, rule)
         with self.clock.stage("find"):
-            return build_eraser(concept, sae, cards[:neurons], self.tower, target, neutral, strength, overshoot)
+            return build_eraser(concept, sae, cards[:neurons], self.tower, target, neutral, strength, fitted, levelled)

@@ -36,9 +36,8 @@ class DemoConfig:
     chose the settings), or names with commas between them."""
     out: Path = Path("demo")
     """Folder for what it writes."""
-    strength: float | None = None
-    """How far the neuron is pushed: 1 removes its part, more goes past zero. Left out, 1.5 times what neutralises the
-    concept."""
+    strength: float = 1.25
+    """1 takes out what the neuron stands for, more goes past zero, 0 leaves everything as it is."""
     rule: str = "modulated"
     """Rule that chooses the neuron."""
     captions: int = 10_000

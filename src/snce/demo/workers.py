@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from snce.demo.judging import judge_eraser
 from snce.demo.laboratory import Laboratory
 from snce.demo.prompts import test_set
-from snce.erase.build import OVERSHOOT
+from snce.erase.build import STRENGTH
 from snce.processes import in_processes
 
 if TYPE_CHECKING:
@@ -26,11 +26,12 @@ class Trial:
     """One eraser of one neuron."""
 
     concept: str
-    strength: float | None = None
-    """None: the one that neutralises the concept, times `overshoot`."""
-    overshoot: float = OVERSHOOT
+    strength: float = STRENGTH
     rule: str = "modulated"
     """Chooses the neuron."""
+    fitted: bool = True
+    levelled: bool = True
+    """See `snce.erase.build.build_eraser`."""
 
 
 def judge_trials(
@@ -59,11 +60,10 @@ def _judge(
 ) -> list[tuple[Trial, dict]]:
     results = []
     for trial in trials:
-        eraser = lab.eraser(sae, trial.concept, trial.strength, trial.rule, overshoot=trial.overshoot)
+        eraser = lab.eraser(sae, **asdict(trial))
         seen = judge_eraser(lab, test_set(trial.concept, **sizes), eraser, pictures)
-        strength = float(eraser.neurons.strength[0])
         card = eraser.card[trial.concept]["neurons"][0]
-        results.append((trial, {"concept": trial.concept, **card, "strength": strength, **asdict(seen)}))
+        results.append((trial, {"concept": trial.concept, **card, "strength": trial.strength, **asdict(seen)}))
     return results
 
 

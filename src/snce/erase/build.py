@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from snce.erase.edit import Neurons, activations, fires, prompt_activation
+from snce.erase.edit import Neurons, activations, amounts, prompt_activation
 from snce.erase.eraser import ConceptEraser, compose
 from snce.neurons.calibrate import operating_point
 from snce.text.positions import BEGIN, KINDS
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from snce.text.towers import TextTower
 
 
-OVERSHOOT = 1.5
-"""Times the neutralising strength, by default: see docs/one-neuron.md."""
+STRENGTH = 1.25
+"""By default: see docs/one-neuron.md."""
 
 
 def neurons_of(sae: SparseAutoencoder, indices: Sequence[int], strength: float) -> Neurons:
@@ -37,27 +37,32 @@ def neurons_of(sae: SparseAutoencoder, indices: Sequence[int], strength: float) 
         decoder=(sae.W_dec[i] * sae.scale).detach().clone(),
         strength=torch.full((len(i),), float(strength)),
         whole_prompt=torch.full((len(i),), sae.config.support == "prompt"),
+        level=torch.zeros(len(i)),
     )
 
 
-def neutralising_strength(neurons: Neurons, target: Embeddings, neutral: Embeddings, begin: int) -> Tensor:
-    """The strengths, [n], with which edited target prompts write along each decoder row what neutral prompts write.
+def fitted_directions(neurons: Neurons, target: Embeddings, neutral: Embeddings, begin: int) -> Tensor:
+    """Directions, [n, d], along which the neurons' amounts best tell what only target prompts have.
 
-    Nothing of the concept is left on that line then, and not less than nothing. A neuron among k active ones seldom
-    carries the whole of its concept, so this is more than 1; never less.
+    The least squares of x - mean(neutral x of the same kind of position) on the amounts, over the target prompts that
+    fire; words, end and padding weigh alike. A neuron among k active ones seldom carries the whole of its concept: its
+    decoder row is what it adds beside the others, this is all that comes with it. An edit of strength 1 then leaves, on
+    the average, what neutral prompts have. A neuron that never fires keeps its decoder row.
     """
-    direction = neurons.decoder / neurons.decoder.square().sum(1, keepdim=True)
-    excess, amount = torch.zeros(len(direction)), torch.zeros(len(direction))
-    written = {kind: (neutral.x[neutral.kinds == kind].float() @ direction.T).mean(0) for kind in KINDS}
+    n, d = neurons.decoder.shape
+    gram, moment = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, d, dtype=torch.float64)
+    usual = {kind: neutral.x[neutral.kinds == kind].float().mean(0) for kind in KINDS}
     for x, kinds in zip(target.x.split(256), target.kinds.split(256), strict=True):
-        x = x.float()
-        u = activations(x, neurons, begin)
-        fired = fires(u, neurons)
-        amount += (u * fired).sum((0, 1))
-        for kind in KINDS:
-            here = (kinds == kind)[..., None] & fired
-            excess += torch.where(here, x @ direction.T - written[kind], 0.0).sum((0, 1))
-    return torch.where(amount > 0, excess / amount.clamp_min(1e-12), 1.0).nan_to_num(1.0).clamp_min(1.0)
+        taken = amounts(activations(x.float(), neurons, begin), neurons)
+        for kind, mean in usual.items():
+            here = kinds == kind
+            a, excess = taken[here].double(), (x[here].float() - mean).double()
+            weight = 1 / max(1, int((target.kinds == kind).sum()))
+            gram += weight * a.T @ a
+            moment += weight * a.T @ excess
+    fires_at_all = gram.diagonal() > 0
+    fitted = torch.linalg.pinv(gram, hermitian=True) @ moment
+    return torch.where(fires_at_all[:, None], fitted.float(), neurons.decoder)
 
 
 def build_eraser(
@@ -67,24 +72,31 @@ def build_eraser(
     tower: TextTower,
     target: Embeddings,
     neutral: Embeddings,
-    strength: float | None = None,
-    overshoot: float = OVERSHOOT,
+    strength: float = STRENGTH,
+    fitted: bool = True,
+    levelled: bool = True,
 ) -> ConceptEraser:
-    """An eraser of `concept` from its chosen neurons, with the threshold set on `target` and `neutral` prompts.
+    """An eraser of `concept` from its chosen neurons; `target` and `neutral` prompts set threshold, level, direction.
 
     Args:
-        strength: of every neuron; None for the one that neutralises its concept on `target`, times `overshoot`.
+        strength: of every neuron.
+        fitted: take out what comes with the neuron (`fitted_directions`), not its decoder row alone.
+        levelled: take a neuron of a prompt code out as if every prompt were as full of it as target prompts are.
 
     Use prompts that did not choose the neuron, or the operating point on the card flatters it.
     """
-    neurons = neurons_of(sae, [card.neuron for card in cards], 1.0)
+    neurons = neurons_of(sae, [card.neuron for card in cards], strength)
     begin = int((target.kinds[:, 0] == BEGIN).all())
     fired_t = torch.cat([prompt_activation(x.float(), neurons, begin) for x in target.x.split(256)])
     fired_n = torch.cat([prompt_activation(x.float(), neurons, begin) for x in neutral.x.split(256)])
     points = [operating_point(fired_t[:, i], fired_n[:, i]) for i in range(len(cards))]
     neurons = neurons._replace(threshold=torch.tensor([p.threshold for p in points]))
-    strengths = overshoot * neutralising_strength(neurons, target, neutral, begin)
-    neurons = neurons._replace(strength=strengths if strength is None else torch.full_like(strengths, strength))
+    if levelled:
+        above = fired_t > neurons.threshold
+        mean = (fired_t * above).sum(0) / above.sum(0).clamp_min(1)
+        neurons = neurons._replace(level=torch.where(neurons.whole_prompt, mean, 0.0))
+    if fitted:
+        neurons = neurons._replace(decoder=fitted_directions(neurons, target, neutral, begin))
     entry = {
         "neurons": [{**asdict(card), **point._asdict()} for card, point in zip(cards, points, strict=True)],
         "sae": sae.describe(),

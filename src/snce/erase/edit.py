@@ -4,9 +4,14 @@ A neuron reads the embedding x of one token position as
 
     u = w . x + b                        w, b: its encoder row and bias
 
-and its contribution to the embedding is u * d, with d its decoder row. Switched off with strength s, it gives
+and stands for u * d in the embedding, with d its direction there. Switched off with strength s, it gives
 
-    x' = x - s * u * d      where it fires; elsewhere x' is x, bit for bit.
+    x' = x - s * a * d      where it fires; elsewhere x' is x, bit for bit,
+
+where the amount a is u itself, or u levelled. A concept in company, or late in a prompt, activates its neuron less, but
+is drawn no less: a neuron with a level is taken out as if its highest activation in the prompt were that level,
+
+    a = u * level / max(u over the prompt).
 
 Where does it fire? A neuron of a *position code* fires at each position by itself, where u > threshold. A neuron of a
 *prompt code* fires in a prompt as a whole, if u > threshold at any position of it; it is then taken out of all its
@@ -35,9 +40,12 @@ class Neurons(NamedTuple):
     decoder: Tensor
     """d, [n, d]."""
     strength: Tensor
-    """s, [n]. 1 removes the neuron's contribution, more pushes past zero, 0 leaves everything as it is."""
+    """s, [n]. 1 takes out what the neuron stands for, more pushes past zero, 0 leaves everything as it is."""
     whole_prompt: Tensor
     """bool [n]: True for a neuron of a prompt code."""
+    level: Tensor
+    """[n]: the neuron's highest activation in a prompt that is full of the concept; 0 for amounts that are not
+    levelled."""
 
 
 def activations(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
@@ -61,6 +69,14 @@ def fires(u: Tensor, neurons: Neurons) -> Tensor:
     return torch.where(neurons.whole_prompt, above.any(1, keepdim=True) & (u > 0), above)
 
 
+def amounts(u: Tensor, neurons: Neurons) -> Tensor:
+    """a: how much of its direction is taken out of each position for each neuron at strength 1, [b, positions, n]; zero
+    where it does not fire. u: activations [b, positions, n]."""
+    peak = u.amax(1, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)  # above the threshold wherever one fires
+    levelled = torch.where(neurons.level > 0, u * (neurons.level / peak), u)
+    return torch.where(fires(u, neurons), levelled, torch.zeros_like(u))
+
+
 def edit(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
     """x with the neurons switched off, [b, positions, d], in the dtype of x.
 
@@ -68,8 +84,8 @@ def edit(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
     rounding of a sum, which `ConceptEraser` rules out by keeping its neurons sorted.
     """
     u = activations(x, neurons, begin)
+    amount = neurons.strength * amounts(u, neurons)
     fired = fires(u, neurons) & (neurons.strength != 0)
-    amount = torch.where(fired, neurons.strength * u, torch.zeros_like(u))
     edited = x.to(u.dtype) - amount @ neurons.decoder.to(u.dtype)
     # the choice, not the sum, keeps silent positions as they are: -0.0 - 0.0 would lose its sign
     return torch.where(fired.any(-1, keepdim=True), edited.to(x.dtype), x)

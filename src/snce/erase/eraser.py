@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from snce.erase.attach import Attachment
     from snce.text.towers import TextTower
 
-FORMAT = "snce-eraser-1"
-_TENSORS = ("encoder", "bias", "threshold", "decoder", "strength", "whole_prompt")
+FORMAT = "snce-eraser-2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +50,16 @@ class ConceptEraser:
 
     def __post_init__(self) -> None:
         n, d = self.neurons.encoder.shape
-        shapes = {"bias": (n,), "threshold": (n,), "decoder": (n, d), "strength": (n,), "whole_prompt": (n,)}
-        for name, shape in shapes.items():
-            found = tuple(getattr(self.neurons, name).shape)
+        for name, tensor in self.neurons._asdict().items():
+            found, shape = tuple(tensor.shape), (n, d) if name in ("encoder", "decoder") else (n,)
             if found != shape:
                 raise SnceError(f"eraser tensor {name!r} has shape {found} where {shape} was expected")
         if self.begin not in (0, 1):
             raise SnceError(f"begin = {self.begin} must be 0 or 1")
         if len(self.concepts) != n:
             raise SnceError(f"{n} neurons but {len(self.concepts)} concept names")
-        for name in _TENSORS:
-            if not torch.isfinite(getattr(self.neurons, name).float()).all():
+        for name, tensor in self.neurons._asdict().items():
+            if not torch.isfinite(tensor.float()).all():
                 raise SnceError(f"eraser tensor {name!r} holds NaN or infinity")
 
     def __repr__(self) -> str:
@@ -135,8 +133,8 @@ class ConceptEraser:
     def __or__(self, other: ConceptEraser) -> ConceptEraser:
         """Both erasers in one. Order cannot matter: neurons are kept sorted.
 
-        A neuron that both hold for the same concept counts once, with the larger strength and the lower threshold of
-        the two: together they never do less than either alone.
+        A neuron that both hold for the same concept counts once, with the larger strength and level and the lower
+        threshold of the two: together they never do less than either alone.
         """
         return compose([self, other])
 
@@ -174,12 +172,12 @@ class ConceptEraser:
         """
         path = Path(path)
         tensors, metadata = read_tensors(path, FORMAT)
-        missing = [name for name in _TENSORS if name not in tensors]
+        missing = [name for name in Neurons._fields if name not in tensors]
         if missing:
             raise SnceError(f"{path} lacks the tensors {', '.join(missing)}")
         if tensors["encoder"].ndim != 2:
             raise SnceError(f"{path}: encoder must be [n, d], not {list(tensors['encoder'].shape)}")
-        floats = {name: tensors[name].float() for name in _TENSORS if name != "whole_prompt"}
+        floats = {name: tensors[name].float() for name in Neurons._fields if name != "whole_prompt"}
         neurons = Neurons(**floats, whole_prompt=tensors["whole_prompt"].bool())
         try:
             return cls(
@@ -231,7 +229,7 @@ def compose(erasers: Sequence[ConceptEraser]) -> ConceptEraser:
             row = Neurons(*(t[i] for t in eraser.neurons))
             rest = unread.get(concept)
             told = json.dumps(rest.pop(0) if rest else {}, sort_keys=True)
-            content = (row.encoder, row.bias, row.decoder, row.whole_prompt)
+            content = (row.encoder, row.bias, row.whole_prompt, row.level > 0)
             same[concept, *(t.double().numpy().tobytes() for t in content)].append((row, told))
     keys = sorted(same)
     rows, entries = zip(*(_strictest(same[key]) for key in keys), strict=True)
@@ -257,7 +255,7 @@ def _place(eraser: ConceptEraser) -> tuple:
 
 
 def _strictest(same: list[tuple[Neurons, str]]) -> tuple[Neurons, dict[str, Any]]:
-    """One neuron of several that differ in strength and threshold only, and the entry on the card of its threshold."""
-    strength = max((row.strength for row, _ in same), key=float)
-    row, told = min(same, key=lambda pair: (float(pair[0].threshold), pair[1]))
-    return row._replace(strength=strength), json.loads(told)
+    """One neuron of several that read alike; direction and the card's entry are those of the lowest threshold."""
+    strength, level = (max((getattr(row, name) for row, _ in same), key=float) for name in ("strength", "level"))
+    row, told = min(same, key=lambda pair: (float(pair[0].threshold), pair[1], pair[0].decoder.tolist()))
+    return row._replace(strength=strength, level=level), json.loads(told)

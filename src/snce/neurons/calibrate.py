@@ -22,10 +22,17 @@ class OperatingPoint(NamedTuple):
     """Share of the neutral prompts in which it fires: each loses the promise of an identical picture."""
 
 
+MARGIN = 0.2
+"""Where in the gap between neutral and target activations a threshold lies: 0 at the neutral, 1 at the target ones.
+Nearer to the neutral ones, because prompts of a new kind activate a neuron less than those that it was found on, and a
+concept that is missed costs more than a picture that changes."""
+
+
 def operating_point(target: Tensor, neutral: Tensor) -> OperatingPoint:
     """The threshold that tells target from neutral activations best: the largest recall less false fires.
 
-    Of several that do equally well, the middle of the widest gap between activations is taken; never below zero.
+    Of several that do equally well, one in the widest gap between activations is taken, `MARGIN` of the way up; never
+    below zero.
 
     Args:
         target: activations [prompts] on prompts that hold the concept.
@@ -33,13 +40,13 @@ def operating_point(target: Tensor, neutral: Tensor) -> OperatingPoint:
     """
     values = torch.cat([target, neutral, torch.zeros(1)]).double().clamp_min(0).unique()
     values = torch.cat([values, values[-1:] * 1.05 + 1e-6])
-    middle = (values[1:] + values[:-1]) / 2
-    recall = (target.double() > middle[:, None]).double().mean(1)
-    false_fires = (neutral.double() > middle[:, None]).double().mean(1)
+    bars = values[:-1] + MARGIN * (values[1:] - values[:-1])
+    recall = (target.double() > bars[:, None]).double().mean(1)
+    false_fires = (neutral.double() > bars[:, None]).double().mean(1)
     gain = recall - false_fires
     gap = torch.where(gain > gain.max() - 1e-9, values[1:] - values[:-1], -1.0)
     best = gap.argmax()
-    return OperatingPoint(float(middle[best]), float(recall[best]), float(false_fires[best]))
+    return OperatingPoint(float(bars[best]), float(recall[best]), float(false_fires[best]))
 
 
 class Agreement(NamedTuple):

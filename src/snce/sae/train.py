@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 class TrainConfig:
     """How a sparse autoencoder is trained."""
 
-    steps: int = 1500
+    steps: int = 4_800
     """Optimiser steps."""
-    batch: int = 192
+    batch: int = 64
     """Prompts per step."""
-    lr: float = 1.5e-3
+    lr: float = 3e-3
     """Peak rate of Adam; a linear warm-up over 5 % of the steps, a linear decay over the last 30 %."""
     padding: int = 2
     """Padding positions drawn per prompt and step: they are many and nearly alike."""

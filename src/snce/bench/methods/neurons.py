@@ -10,7 +10,7 @@ import torch
 
 from snce.bench.methods.base import Knob
 from snce.bench.methods.prompts import prompts_edited
-from snce.erase.build import OVERSHOOT, build_eraser
+from snce.erase.build import STRENGTH, build_eraser
 from snce.erase.eraser import compose
 from snce.errors import SnceError
 from snce.neurons.find import find_neurons
@@ -32,20 +32,21 @@ if TYPE_CHECKING:
 class SNCE:
     """The best neurons of each concept are found, switched off, and joined with those of the other concepts.
 
-    Every other prompt of a concept ranks the neurons; the rest set threshold and strength.
+    Every other prompt of a concept ranks the neurons; the rest set threshold, level and direction.
     """
 
     name: ClassVar[str] = "snce"
-    knob: ClassVar[Knob | None] = Knob("overshoot", (0.75, 1.0, 1.25, 1.5, 2.0))
+    knob: ClassVar[Knob | None] = Knob("strength", (0.75, 1.0, 1.25, 1.5, 2.0))
 
     sae: SparseAutoencoder = field(repr=False)
     """Trained on this pipeline's text tower."""
     n: int = 1
     """Neurons per concept."""
-    strength: float | None = None
-    """Of every neuron; None for the one that neutralises its concept (`snce.erase.build.neutralising_strength`), times
-    `overshoot`."""
-    overshoot: float = OVERSHOOT
+    strength: float = STRENGTH
+    """Of every neuron."""
+    fitted: bool = True
+    levelled: bool = True
+    """See `snce.erase.build.build_eraser`."""
     rule: str = "modulated"
     """By what neurons are ranked: see `snce.neurons.scores.RULES`."""
     positions: tuple[int, ...] = KINDS
@@ -64,17 +65,21 @@ class SNCE:
         rank_t, test_t = harvest(tower, concept.targets).halves()
         rank_n, test_n = harvest(tower, concept.neutrals).halves()
         cards = find_neurons(self.sae, rank_t, rank_n, self.rule, self.n)
-        return build_eraser(concept.name, self.sae, cards, tower, test_t, test_n, self.strength, self.overshoot)
+        return build_eraser(
+            concept.name, self.sae, cards, tower, test_t, test_n, self.strength, self.fitted, self.levelled
+        )
 
 
 @dataclass(frozen=True)
 class PaperSNCE(SNCE):
-    """As the paper has it: an SAE of a position code (`SAEConfig.plain`), and one strength for all concepts."""
+    """As the paper has it: an SAE of a position code (`SAEConfig.plain`), and the neuron's decoder row."""
 
     name: ClassVar[str] = "snce as in the paper"
     knob: ClassVar[Knob | None] = Knob("strength", (1.0, 1.5, 2.0, 3.0, 4.0))
 
-    strength: float | None = 1.0
+    strength: float = 1.0
+    fitted: bool = False
+    levelled: bool = False
 
 
 @dataclass(frozen=True, eq=False)

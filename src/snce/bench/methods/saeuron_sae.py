@@ -35,7 +35,7 @@ class Sampling:
     """Pictures at a time."""
 
 
-SAMPLING, TRAINING = Sampling(), TrainConfig()
+SAMPLING, TRAINING = Sampling(), TrainConfig(steps=1_500, batch=192, lr=1.5e-3)
 
 
 @dataclass(frozen=True)

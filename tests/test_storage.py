@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from snce.errors import SnceError
-from snce.storage import read_tensors, replacing, write_tensors, write_text
+from snce.storage import kept_tensors, read_tensors, replacing, write_tensors, write_text
 from tests.examples import same_bits
 
 SMALL_DISK = """
@@ -40,6 +40,22 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
     write_text(path, "zwölf")
     assert path.read_text(encoding="utf-8") == "zwölf"
     assert names(path.parent) == ["f.txt"]
+
+
+def test_tensors_are_made_once_for_each_stamp(tmp_path):
+    made = []
+
+    def keep(stamp):
+        def make():
+            made.append(stamp)
+            return {"t": torch.full((2,), float(len(made)))}
+
+        return kept_tensors(tmp_path / "t.safetensors", "kind", stamp, make)["t"].tolist()
+
+    assert [keep(stamp) for stamp in ("a", "a", "b", "b", "a")] == [[1, 1], [1, 1], [2, 2], [2, 2], [3, 3]]
+    assert made == ["a", "b", "a"]
+    with pytest.raises(SnceError):
+        kept_tensors(tmp_path / "t.safetensors", "another kind", "a", dict)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])

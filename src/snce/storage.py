@@ -16,7 +16,7 @@ from safetensors.torch import save
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor
 
@@ -111,3 +111,18 @@ def _opened(path: Path) -> Iterator[Any]:
         raise SnceError(f"{path} is truncated or not a safetensors file: {error}") from error
     except OSError as error:
         raise SnceError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def kept_tensors(path: Path, kind: str, stamp: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """The tensors that an earlier call left at `path` with the same stamp; else those that `make` gives, left there.
+
+    Raises:
+        SnceError: the file is damaged, or of another kind.
+    """
+    if path.exists():
+        tensors, metadata = read_tensors(path, kind)
+        if metadata.get("stamp") == stamp:
+            return tensors
+    made = make()
+    write_tensors(path, made, {"format": kind, "stamp": stamp})
+    return made

@@ -20,7 +20,7 @@ from snce.demo.grid import contact_sheet
 from snce.demo.pictures import BATCH, draw
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
-from snce.storage import read_tensors, write_tensors
+from snce.storage import kept_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,13 +104,7 @@ class Bench:
         lab = self.workshop.lab
         path = self.folder / "before" / f"{Cell('none', None, cell.erased).key}-{len(prompts)}.safetensors"
         stamp = f"{lab.fingerprint} {[(p.text, p.seed) for p in prompts]}"
-        pictures = None
-        if path.exists():
-            tensors, metadata = read_tensors(path, _KIND)
-            pictures = tensors["pictures"] if metadata["stamp"] == stamp else None
-        if pictures is None:
-            pictures = draw(lab.pipe, prompts)
-            write_tensors(path, {"pictures": pictures}, {"format": _KIND, "stamp": stamp})
+        pictures = kept_tensors(path, _KIND, stamp, lambda: {"pictures": draw(lab.pipe, prompts)})["pictures"]
         return pictures, look(lab.judge, pictures, prompts)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snce.demo.measure import Outcome, Pictures, outcome
 from snce.demo.pictures import draw
-from snce.storage import read_tensors, write_tensors
+from snce.storage import kept_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,13 +29,11 @@ def pictures_before(lab: Laboratory, tests: TestSet, folder: Path) -> Pictures:
     """Pictures without an eraser, from `folder` where they are there already."""
     path = folder / f"{tests.concept.replace(' ', '-')}.safetensors"
     stamp = f"{lab.fingerprint} {[(p.text, p.seed) for p in (*tests.direct, *tests.pairs, *tests.retain)]}"
-    if path.exists():
-        tensors, metadata = read_tensors(path, _KIND)
-        if metadata["stamp"] == stamp:
-            return Pictures(**tensors)
-    pictures = Pictures(*_draw_groups(lab, [tests.direct, tests.pairs, tests.retain]))
-    write_tensors(path, vars(pictures), {"format": _KIND, "stamp": stamp})
-    return pictures
+    return Pictures(
+        **kept_tensors(
+            path, _KIND, stamp, lambda: vars(Pictures(*_draw_groups(lab, [tests.direct, tests.pairs, tests.retain])))
+        )
+    )
 
 
 def pictures_after(lab: Laboratory, tests: TestSet, before: Pictures, eraser: ConceptEraser) -> Pictures:

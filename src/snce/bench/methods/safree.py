@@ -41,14 +41,14 @@ class SAFREE:
 
     The edit is used for the first t' = round(limit * sigmoid(2 * slope * (10 * beta - midpoint))) steps, where
     beta = 1 - the mean cosine between e and (I - P_C) P_I e over begin, words and end. The published midpoint lies
-    between the betas of CLIP; another text encoder wants another: it is the knob.
+    between the betas of CLIP; another text encoder wants another, and fewer steps of sampling another `limit`.
 
     The edit acts on what the denoiser reads, so the prediction type does not matter. Embeddings must come from the
     pipeline's `encode_prompt` while the erasure is attached, since their tokens must be known.
     """
 
     name: ClassVar[str] = "safree"
-    knob: ClassVar[Knob | None] = Knob("midpoint", (0.0, 2.5, 3.0, 3.5, 4.0, 5.333))
+    knob: ClassVar[Knob | None] = Knob("limit", (4, 7, 10, 15, 20))
 
     alpha: float = 0.01
     """How much farther than the others' mean a toxic token's distance lies."""

@@ -49,7 +49,7 @@ class SPM:
     """
 
     name: ClassVar[str] = "spm"
-    knob: ClassVar[Knob | None] = Knob("lr", (1e-4, 3e-4, 1e-3, 3e-3))
+    knob: ClassVar[Knob | None] = Knob("anchoring", (1.0, 10.0, 100.0, 1000.0))
 
     steps: int = 3000
     """Optimiser steps for each concept."""

@@ -29,11 +29,8 @@ def pictures_before(lab: Laboratory, tests: TestSet, folder: Path) -> Pictures:
     """Pictures without an eraser, from `folder` where they are there already."""
     path = folder / f"{tests.concept.replace(' ', '-')}.safetensors"
     stamp = f"{lab.fingerprint} {[(p.text, p.seed) for p in (*tests.direct, *tests.pairs, *tests.retain)]}"
-    return Pictures(
-        **kept_tensors(
-            path, _KIND, stamp, lambda: vars(Pictures(*_draw_groups(lab, [tests.direct, tests.pairs, tests.retain])))
-        )
-    )
+    groups = [tests.direct, tests.pairs, tests.retain]
+    return Pictures(**kept_tensors(path, _KIND, stamp, lambda: vars(Pictures(*_draw_groups(lab, groups)))))
 
 
 def pictures_after(lab: Laboratory, tests: TestSet, before: Pictures, eraser: ConceptEraser) -> Pictures:

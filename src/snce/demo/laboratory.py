@@ -111,11 +111,9 @@ class Laboratory:
         concept: str,
         strength: float = STRENGTH,
         rule: str = "modulated",
-        neurons: int = 1,
         fitted: bool = True,
-        levelled: bool = True,
     ) -> ConceptEraser:
-        """The eraser of a bundled concept: see `build_eraser`."""
+        """The eraser of one neuron of a bundled concept: see `build_eraser`."""
         cards, target, neutral = self.find(sae, concept, rule)
         with self.clock.stage("find"):
-            return build_eraser(concept, sae, cards[:neurons], self.tower, target, neutral, strength, fitted, levelled)
+            return build_eraser(concept, sae, cards[:1], self.tower, target, neutral, strength, fitted)

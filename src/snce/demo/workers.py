@@ -29,9 +29,6 @@ class Trial:
     strength: float = STRENGTH
     rule: str = "modulated"
     """Chooses the neuron."""
-    fitted: bool = True
-    levelled: bool = True
-    """See `snce.erase.build.build_eraser`."""
 
 
 def judge_trials(

@@ -85,7 +85,6 @@ def edit(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
     """
     u = activations(x, neurons, begin)
     amount = neurons.strength * amounts(u, neurons)
-    fired = fires(u, neurons) & (neurons.strength != 0)
     edited = x.to(u.dtype) - amount @ neurons.decoder.to(u.dtype)
     # the choice, not the sum, keeps silent positions as they are: -0.0 - 0.0 would lose its sign
-    return torch.where(fired.any(-1, keepdim=True), edited.to(x.dtype), x)
+    return torch.where((amount != 0).any(-1, keepdim=True), edited.to(x.dtype), x)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from snce.errors import SnceError
-from snce.storage import kept_tensors, read_tensors, replacing, write_tensors, write_text
+from snce.storage import kept_tensors, locked, read_tensors, replacing, write_tensors, write_text
 from tests.examples import same_bits
 
 SMALL_DISK = """
@@ -134,3 +135,23 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     write_tensors(path, {"t": torch.ones(1)}, {"format": "another"})
     with pytest.raises(SnceError, match="another"):
         read_tensors(path, "kind")
+
+
+def test_a_lock_keeps_others_out_and_goes_with_the_process_that_held_it(tmp_path):
+    path = tmp_path / "new" / "sae.safetensors"
+    held = FileLock(path.with_name(f".{path.name}.lock"))
+    with locked(path), pytest.raises(Timeout):
+        held.acquire(timeout=0)
+    with locked(tmp_path / "new" / "other.safetensors"), held.acquire(timeout=0):
+        pass
+    holder = "import os, sys; from pathlib import Path; from snce.storage import locked\n"
+    holder += "with locked(Path(sys.argv[1])): os._exit(3)"
+    assert subprocess.run([sys.executable, "-c", holder, str(path)], check=False).returncode == 3
+    with locked(path):
+        pass
+
+
+def test_a_lock_in_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SnceError, match="cannot write"), locked(tmp_path / "file" / "x"):
+        pass

@@ -14,6 +14,7 @@ from snce.bench.rows import read_rows
 from snce.bench.shards import shard
 from snce.cli import main
 from snce.errors import SnceError
+from snce.sae.formats import SAEOrigin, save_sae
 
 pytest.importorskip("pyarrow")
 
@@ -102,6 +103,16 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(finished, tmp_path, monkeyp
         assert bench(tmp_path, "--no-tune") == 130
     assert len(parts(tmp_path)) == 2
     assert bench(tmp_path, "--no-tune") == 0
+    ours, theirs = (read_rows([folder / "results.parquet"])[0] for folder in (tmp_path, finished))
+    for name, column in ours.items():
+        assert np.array_equal(column, theirs[name], equal_nan=column.dtype.kind == "f")
+
+
+def test_two_processes_draw_the_same_pictures_as_one(finished, tmp_path, laboratory, trained):
+    tower = laboratory.tower
+    origin = SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline)
+    save_sae(trained.sae, tmp_path / "sae.safetensors", origin)  # fixtures do not reach other processes
+    assert bench(tmp_path, "--no-tune", "--workers", "2") == 0
     ours, theirs = (read_rows([folder / "results.parquet"])[0] for folder in (tmp_path, finished))
     for name, column in ours.items():
         assert np.array_equal(column, theirs[name], equal_nan=column.dtype.kind == "f")

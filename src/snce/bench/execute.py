@@ -1,4 +1,4 @@
-"""Running cells, in this process or in several. A cell whose file is there is not run again."""
+"""Training what methods share and running cells, in this process or in several. What is there is not made again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from snce.bench.cells import Bench
+from snce.bench.cells import MAKERS, Bench
 from snce.bench.rows import SEPARATOR, read_metadata, write_rows
 from snce.demo.grid import save_png
 from snce.errors import SnceError
@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from snce.bench.cells import Cell
+
+
+def train_shared(bench: Bench, names: Sequence[str], workers: int, console: Console) -> None:
+    """Train the SAEs that methods of these names share and the folder lacks; several at once."""
+    from rich.progress import Progress
+
+    if workers == 1:
+        for name in names:
+            MAKERS[name](bench.workshop)
+        return
+    with Progress(console=console, transient=True) as bar:
+        items = ((name,) for name in names)
+        made = in_processes(workers, _Worker.start, (bench.folder,), _Worker.make, items)
+        for _ in bar.track(made, total=len(names), description="SAEs of the methods"):
+            pass
 
 
 def run_cells(bench: Bench, cells: Sequence[Cell], folder: Path, workers: int, console: Console, title: str) -> None:
@@ -67,6 +82,10 @@ class _Worker:
     @classmethod
     def start(cls, folder: Path) -> None:
         cls.bench = Bench(folder)
+
+    @classmethod
+    def make(cls, name: str) -> None:
+        MAKERS[name](cls.bench.workshop)
 
     @classmethod
     def run(cls, cell: Cell, folder: Path) -> Cell:

@@ -26,6 +26,7 @@ from snce.emblem.corpus import captions_for_training
 from snce.emblem.load import GUIDANCE, STEPS
 from snce.sae.formats import SAEOrigin, load_sae, save_sae
 from snce.sae.model import SAEConfig
+from snce.storage import locked
 from snce.text.towers import weights_fingerprint
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ OURS = "SNCE"
 
 @dataclass
 class Workshop:
-    """What methods are built from. `folder` keeps the SAEs."""
+    """What methods are built from. `folder` keeps the SAEs; one that another process trains just now is waited for."""
 
     folder: Path
     progress: bool = False
@@ -71,26 +72,29 @@ class Workshop:
     ) -> SparseAutoencoder:
         """The SAE of this name; trained on so many captions if the folder does not have it."""
         path, tower = self.folder / f"{name}.safetensors", self.lab.tower
-        if path.exists():
-            sae, origin = load_sae(path)
-            origin.check(tower)
-            return sae
-        lab = self.lab if captions == self.lab.captions else Laboratory(captions, self.progress)
-        trained = lab.train(config, training)
-        save_sae(trained.sae, path, SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline))
-        return trained.sae
+        with locked(path):
+            if path.exists():
+                sae, origin = load_sae(path)
+                origin.check(tower)
+                return sae
+            lab = self.lab if captions == self.lab.captions else Laboratory(captions, self.progress)
+            trained = lab.train(config, training)
+            save_sae(trained.sae, path, SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline))
+            return trained.sae
 
     @cached_property
     def unet_sae(self) -> UNetSAE:
         """On the UNet, for SAeUron."""
         path, pipe, sampling = self.folder / "unet-sae.safetensors", self.lab.pipe, Sampling(STEPS, GUIDANCE)
-        if path.exists():
-            sae, origin = load_sae(path)
-            return UNetSAE(sae, origin.module, sampling)
-        trained = train_unet_sae(pipe, captions_for_training(640, seed=1), sampling=sampling, progress=self.progress)
-        origin = SAEOrigin(weights_fingerprint(pipe.unet), "unet", trained.block, type(pipe).__name__)
-        save_sae(trained.sae, path, origin)
-        return trained
+        with locked(path):
+            if path.exists():
+                sae, origin = load_sae(path)
+                return UNetSAE(sae, origin.module, sampling)
+            captions = captions_for_training(640, seed=1)
+            trained = train_unet_sae(pipe, captions, sampling=sampling, progress=self.progress)
+            origin = SAEOrigin(weights_fingerprint(pipe.unet), "unet", trained.block, type(pipe).__name__)
+            save_sae(trained.sae, path, origin)
+            return trained
 
 
 METHODS: dict[str, Callable[[Workshop], Method]] = {

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from snce.bench.ablations import ABLATIONS, ablation_tables
-from snce.bench.cells import MAKERS, Bench
-from snce.bench.execute import run_cells
+from snce.bench.cells import Bench
+from snce.bench.execute import run_cells, train_shared
 from snce.bench.plan import all_cells, chosen_methods
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import write_report
@@ -37,8 +37,7 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     cells = all_cells(config, methods)
     shard(cells, config.shard)  # a bad one is refused before the work
     bench = Bench(config.out, progress=True)
-    for name in methods:
-        MAKERS[name](bench.workshop)  # trains the SAEs that they share, before processes would each do it
+    train_shared(bench, methods, config.workers, console)
     best = tune(bench, methods, config.workers, console) if config.tune else {}
     cells = [replace(cell, setting=best.get(cell.method)) for cell in cells]
     parts = config.out / "parts"

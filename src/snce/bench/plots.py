@@ -9,6 +9,7 @@ import numpy as np
 from snce.bench.lineup import BASE, OURS
 from snce.bench.measures import bootstrap, harmonic_mean, overall_erasure, overall_retention
 from snce.bench.rows import SEPARATOR
+from snce.bench.summary import groups
 from snce.storage import replacing
 
 if TYPE_CHECKING:
@@ -16,23 +17,43 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from snce.bench.measures import Interval
+
 ACCENT, QUIET = "#c0392b", "#4a7fb5"
 
 
 def plot_trade_off(columns: dict[str, np.ndarray], path: Path) -> None:
-    """Write a PNG: erasure (x) against retention (y), one point per method with its 95 % intervals."""
-    figure = _figure(8.5, 6.0)
-    axis = figure.subplots()
+    """Write a PNG: erasure (x) against retention (y), one point per method with its 95 % intervals.
+
+    Of the first group of the summary: one concept at a time, where there are such cells. Names stand beside the plot in
+    the order of their points, since the best of the methods lie on top of each other.
+    """
+    members = next(iter(groups(dict.fromkeys(columns["erased"].tolist())).values()))
+    counted = np.isin(columns["erased"], list(members))
+    points: list[tuple[str, Interval, Interval]] = []
     for method in dict.fromkeys(columns["method"].tolist()):
-        if method == BASE:
-            continue
-        chosen = columns["method"] == method
-        rows = {name: column[chosen] for name, column in columns.items()}
-        x, y = bootstrap(rows, overall_erasure, 300), bootstrap(rows, overall_retention, 300)
+        chosen = counted & (columns["method"] == method)
+        if method != BASE and chosen.any():
+            rows = {name: column[chosen] for name, column in columns.items()}
+            points.append((method, bootstrap(rows, overall_erasure, 300), bootstrap(rows, overall_retention, 300)))
+    points.sort(key=lambda point: (-point[2].value, -point[1].value))
+    figure = _figure(9.5, 6.0)
+    axis = figure.subplots()
+    for i, (method, x, y) in enumerate(points):
         colour = ACCENT if method.startswith(OURS) else QUIET
         xerr, yerr = ([[v.value - v.low], [v.high - v.value]] for v in (x, y))
         axis.errorbar(x.value, y.value, xerr=xerr, yerr=yerr, fmt="o", color=colour, elinewidth=0.8, markersize=5)
-        axis.annotate(method, (x.value, y.value), textcoords="offset points", xytext=(5, 4), fontsize=8)
+        axis.annotate(
+            method,
+            (x.value, y.value),
+            xytext=(1.03, 1 - (i + 0.5) / len(points)),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=colour,
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": colour, "linewidth": 0.4, "alpha": 0.6},
+            annotation_clip=False,
+        )
     axis.set_xlabel("erased (share of the pictures that showed the concept)")
     axis.set_ylabel("kept (other objects, neighbours, styles)")
     axis.grid(alpha=0.3)

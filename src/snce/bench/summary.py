@@ -27,6 +27,8 @@ COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: senten
 _SHARES = set(COLUMNS) - {"fréchet distance"}
 
 
+_NOT_MEASURED = Interval(*(float("nan"),) * 3)._asdict()
+
 VALIDATION = "Validation concepts"
 
 
@@ -76,8 +78,8 @@ def _costs(metadata: Sequence[dict[str, str]], method: str) -> dict[str, float]:
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """One table per group, the best harmonic mean first."""
-    tables = []
+    """An overview if there is more than one group, then one table per group, the best harmonic mean first."""
+    tables = [overview(summary)] if len(summary) > 1 else []
     for title, methods in summary.items():
         lines = [f"### {title}", "", "| method | setting | " + " | ".join(COLUMNS) + " | to prepare | size | time |"]
         lines.append("|---" * (len(COLUMNS) + 5) + "|")
@@ -87,6 +89,16 @@ def markdown(summary: dict[str, Any]) -> str:
             lines.append(f"| {name} | {setting} | {cells} | {cost_cells(found)} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables) + "\n"
+
+
+def overview(summary: dict[str, Any]) -> str:
+    """A table of the harmonic means: a row per method, a column per group; the best of the first group first."""
+    first = next(iter(summary.values()))
+    lines = ["### Harmonic mean", "", "| method | " + " | ".join(summary) + " |", "|---" * (len(summary) + 1) + "|"]
+    for name in sorted(first, key=lambda name: -_rank(first[name])):
+        found = [methods.get(name, {"harmonic mean": _NOT_MEASURED}) for methods in summary.values()]
+        lines.append(f"| {name} | " + " | ".join(figure_cells(f, ("harmonic mean",)) for f in found) + " |")
+    return "\n".join(lines)
 
 
 def _rank(found: dict[str, Any]) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from rich.console import Console
@@ -20,6 +22,7 @@ from transformers import (
     ResNetForImageClassification,
 )
 
+from snce.bench.rows import read_rows
 from snce.bench.suites.run import run_suite
 from tests.examples import tiny_pipeline
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 CLASSES = {0: "cat, kitty", 1: "dog", 2: "hat, headgear", 3: "tabby", 4: "church, church building"}
 PROMPTS = ("a red cat", "a pistol", "two dogs", "green tea", "a hat")
+NAMES = ("cat", "dog", "hat", "tabby", "church")
+METHODS = ("none", "negative prompt", "UCE", "SNCE")
 
 
 def tiny_clip(folder: Path) -> str:
@@ -119,6 +124,19 @@ def run(config: SuiteConfig, **options: Any) -> str:
     run_suite(config, console, **options)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
+
+
+def results(config: SuiteConfig):
+    columns, _ = read_rows([config.out / "results.parquet"])
+    return columns, json.loads((config.out / "summary.json").read_text())["methods"]
+
+
+def rows_of(columns, method: str):
+    return {name: column[columns["method"] == method] for name, column in columns.items()}
+
+
+def same(a, b) -> bool:
+    return set(a) == set(b) and all(np.array_equal(a[n], b[n], equal_nan=a[n].dtype.kind == "f") for n in a)
 
 
 def without(monkeypatch: pytest.MonkeyPatch, library: str) -> None:

@@ -35,7 +35,7 @@ class ConceptSteerers:
     """
 
     name: ClassVar[str] = "steerers"
-    knob: ClassVar[Knob | None] = Knob("strength", (-0.3, -0.5, -0.7, -1.0))
+    knob: ClassVar[Knob | None] = Knob("strength", (-0.3, -0.5, -0.7, -1.0, -1.5, -2.0))
 
     sae: SparseAutoencoder = field(repr=False)
     """Trained on this pipeline's text tower."""

@@ -113,7 +113,7 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
     "LEACE": lambda _: Leace(),
     "Concept Steerers": lambda w: ConceptSteerers(w.plain_sae),
     "ItD": lambda w: InterpretThenDeactivate(w.large_sae),
-    "SAeUron": lambda w: SAeUron(w.unet_sae),
+    "SAeUron": lambda w: SAeUron(w.unet_sae, features=128),  # the published two hardly carry an icon
     "SNCE as in the paper": lambda w: PaperSNCE(w.plain_sae),
     OURS: lambda w: SNCE(w.sae),
     "SNCE (2 neurons)": lambda w: SNCE(w.sae, n=2),

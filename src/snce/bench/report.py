@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from snce.bench.summary import markdown
 from snce.storage import write_text
@@ -43,15 +46,26 @@ def write_report(
         figures = []
         for strip in members:
             method = html.escape(strip.stem.split("__")[0].replace("-", " "))
-            figures.append(f"<figure><figcaption>{method}</figcaption>{_image(strip)}</figure>")
+            figures.append(f"<figure><figcaption>{method}</figcaption>{_strip(strip)}</figure>")
         parts.append(f"<details><summary>{html.escape(concept.replace('__', ', ').replace('-', ' '))}</summary>")
         parts.append("".join(figures) + "</details>")
     write_text(path, "\n".join(parts) + "</html>\n")
 
 
 def _image(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img loading="lazy" alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'
+    return _tag(path, "png", path.read_bytes())
+
+
+def _strip(path: Path) -> str:
+    """Hundreds of them are in the report of a full run: as PNG they would make it too large to open."""
+    buffer = BytesIO()
+    Image.open(path).save(buffer, "webp", quality=85)
+    return _tag(path, "webp", buffer.getvalue())
+
+
+def _tag(path: Path, kind: str, data: bytes) -> str:
+    text = base64.b64encode(data).decode()
+    return f'<img loading="lazy" alt="{html.escape(path.stem)}" src="data:image/{kind};base64,{text}">'
 
 
 def _tables(text: str) -> str:

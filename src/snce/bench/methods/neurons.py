@@ -36,7 +36,7 @@ class SNCE:
     """
 
     name: ClassVar[str] = "snce"
-    knob: ClassVar[Knob | None] = Knob("strength", (0.75, 1.0, 1.25, 1.5, 2.0))
+    knob: ClassVar[Knob | None] = Knob("strength", (0.5, 0.75, 1.0, 1.25, 1.5, 2.0))
 
     sae: SparseAutoencoder = field(repr=False)
     """Trained on this pipeline's text tower."""

@@ -43,7 +43,7 @@ class SAeUron:
     """
 
     name: ClassVar[str] = "saeuron"
-    knob: ClassVar[Knob | None] = Knob("gamma", (-1.0, -5.0, -10.0, -20.0, -30.0))
+    knob: ClassVar[Knob | None] = Knob("gamma", (-1.0, -10.0, -30.0, -60.0, -100.0))
 
     sae: UNetSAE | None = None
     """Trained by `train_unet_sae`, best on many concepts; None: train one on the prompts of these."""

@@ -1,0 +1,50 @@
+"""Every family that snce supports: how to build a tiny pipeline of it, and the smallest call that it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from tests.examples import tiny_pipeline
+from tests.pipelines import flux, sd3, sdxl, stable_diffusion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diffusers import DiffusionPipeline
+
+FAMILIES: dict[str, Callable[[int], DiffusionPipeline]] = {
+    "StableDiffusionPipeline": tiny_pipeline,
+    "StableDiffusionImg2ImgPipeline": stable_diffusion.stable_diffusion_image_to_image,
+    "StableDiffusionInpaintPipeline": stable_diffusion.stable_diffusion_inpaint,
+    "StableDiffusionControlNetPipeline": stable_diffusion.stable_diffusion_control,
+    "StableDiffusionXLPipeline": sdxl.sdxl,
+    "StableDiffusionXLImg2ImgPipeline": sdxl.sdxl_image_to_image,
+    "StableDiffusionXLInpaintPipeline": sdxl.sdxl_inpaint,
+    "StableDiffusionXLControlNetPipeline": sdxl.sdxl_control,
+    "StableDiffusion3Pipeline": sd3.sd3,
+    "FluxPipeline": flux.flux,
+}
+"""Seed to pipeline, by the name of the pipeline's class. The same seed gives the same weights."""
+
+_PICTURE = Image.effect_mandelbrot((8, 8), (-2, -1, 1, 1), 20).convert("RGB")
+_MASK = Image.linear_gradient("L").resize((8, 8))
+_SMALL = {"height": 8, "width": 8}
+_IMAGE_TO_IMAGE = {"image": _PICTURE, "strength": 1.0}
+_INPAINT = {"image": _PICTURE, "mask_image": _MASK, "strength": 1.0, **_SMALL}
+_CONTROL = {"image": _PICTURE, **_SMALL}
+
+CALLS: dict[str, dict[str, Any]] = {
+    "StableDiffusionPipeline": _SMALL,
+    "StableDiffusionImg2ImgPipeline": _IMAGE_TO_IMAGE,
+    "StableDiffusionInpaintPipeline": _INPAINT,
+    "StableDiffusionControlNetPipeline": _CONTROL,
+    "StableDiffusionXLPipeline": _SMALL,
+    "StableDiffusionXLImg2ImgPipeline": _IMAGE_TO_IMAGE,
+    "StableDiffusionXLInpaintPipeline": _INPAINT,
+    "StableDiffusionXLControlNetPipeline": _CONTROL,
+    "StableDiffusion3Pipeline": _SMALL,
+    "FluxPipeline": _SMALL,
+}
+"""Arguments beside the prompt with which a pipeline of the family draws its smallest picture, by the class's name."""

@@ -53,11 +53,14 @@ def all_received(pipe: DiffusionPipeline, prompt: str | list[str], **options: An
     model = denoiser(pipe)
     parameters = signature(type(model).forward)
     calls: list[dict[str, Tensor]] = []
+    times: list[float] = []
 
     def take(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         given = parameters.bind(model, *args, **kwargs).arguments
-        text = {name: given[name] for name in TEXT_INPUTS if name in given}
-        calls.append({path: tensor.clone() for path, tensor in _tensors(text) if not path.endswith(".time_ids")})
+        times.append(float(given["t" if "t" in given else "timestep"].flatten()[0]))
+        if times[-1] == times[0]:
+            text = {name: given[name] for name in TEXT_INPUTS if name in given}
+            calls.append({path: tensor.clone() for path, tensor in _tensors(text) if not path.endswith(".time_ids")})
 
     handle = model.register_forward_pre_hook(take, with_kwargs=True)
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from tests.examples import tiny_pipeline
-from tests.pipelines import flux, sd3, sdxl, stable_diffusion
+from tests.pipelines import flux, sd3, sdxl, stable_diffusion, t5
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,10 @@ FAMILIES: dict[str, Callable[[int], DiffusionPipeline]] = {
     "StableDiffusionXLControlNetPipeline": sdxl.sdxl_control,
     "StableDiffusion3Pipeline": sd3.sd3,
     "FluxPipeline": flux.flux,
+    "PixArtAlphaPipeline": t5.pixart_alpha,
+    "PixArtSigmaPipeline": t5.pixart_sigma,
+    "WanPipeline": t5.wan,
+    "CogVideoXPipeline": t5.cogvideox,
 }
 """Seed to pipeline, by the name of the pipeline's class. The same seed gives the same weights."""
 
@@ -34,6 +38,8 @@ _SMALL = {"height": 8, "width": 8}
 _IMAGE_TO_IMAGE = {"image": _PICTURE, "strength": 1.0}
 _INPAINT = {"image": _PICTURE, "mask_image": _MASK, "strength": 1.0, **_SMALL}
 _CONTROL = {"image": _PICTURE, **_SMALL}
+# one step means another algorithm to PixArt; clean_caption needs a library that snce does not
+_PIXART = {"num_inference_steps": 2, "clean_caption": False, "use_resolution_binning": False, **_SMALL}
 
 CALLS: dict[str, dict[str, Any]] = {
     "StableDiffusionPipeline": _SMALL,
@@ -46,5 +52,9 @@ CALLS: dict[str, dict[str, Any]] = {
     "StableDiffusionXLControlNetPipeline": _CONTROL,
     "StableDiffusion3Pipeline": _SMALL,
     "FluxPipeline": _SMALL,
+    "PixArtAlphaPipeline": _PIXART,
+    "PixArtSigmaPipeline": _PIXART,
+    "WanPipeline": {"height": 16, "width": 16, "num_frames": 1},
+    "CogVideoXPipeline": {**_SMALL, "num_frames": 1},
 }
 """Arguments beside the prompt with which a pipeline of the family draws its smallest picture, by the class's name."""

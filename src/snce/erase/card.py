@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from snce.hub.names import HubFile
 from snce.neurons.find import CARRIES
 from snce.storage import write_text
 
@@ -18,8 +19,17 @@ def write_card(eraser: ConceptEraser, file: Path) -> None:
     write_text(file.with_suffix(".md"), render_card(eraser, file.name))
 
 
-def render_card(eraser: ConceptEraser, file_name: str) -> str:
-    """The card as Markdown."""
+def describe_for_hub(eraser: ConceptEraser, file_name: str, repo_id: str | None) -> tuple[str, dict[str, Any]]:
+    """(the card as Markdown, the fields of its header on the hub). See `snce.hub.mixin`."""
+    header: dict[str, Any] = {"tags": ["concept-erasure", "sparse-autoencoder"]}
+    models = {entry["base_model"]: None for entry in eraser.card.values() if entry.get("base_model")}
+    if models:
+        header |= {"base_model": list(models), "base_model_relation": "adapter"}
+    return render_card(eraser, file_name, repo_id), header
+
+
+def render_card(eraser: ConceptEraser, file_name: str, repo_id: str | None = None) -> str:
+    """The card as Markdown. It says how to use the file here or, with `repo_id`, that of a repository on the hub."""
     concepts = tuple(dict.fromkeys(eraser.concepts))
     count = len(eraser.concepts)
     parts = [
@@ -27,7 +37,7 @@ def render_card(eraser: ConceptEraser, file_name: str) -> str:
         f"Switches off {count} neuron{'s' if count > 1 else ''} in the output of `{eraser.tower}.{eraser.module}`, "
         f"with strength {_strengths(eraser)}. A prompt on which no neuron fires keeps its picture, byte for byte.",
         *(_concept(name, eraser.card[name]) for name in concepts if name in eraser.card),
-        _use(eraser, file_name),
+        _use(eraser, file_name, repo_id),
         _made_for(eraser),
         LIMITS,
     ]
@@ -46,6 +56,9 @@ LIMITS = """\
 
 
 def _concept(name: str, entry: dict[str, Any]) -> str:
+    rows = [row for row in entry.get("neurons", []) if row.keys() >= _FIGURES]
+    if not rows:
+        return f"## {name}\n\nThe file does not say how its neuron was found."
     lines = [
         f"## {name}",
         "",
@@ -53,7 +66,7 @@ def _concept(name: str, entry: dict[str, Any]) -> str:
         "|---:|---:|---|---:|---:|---:|",
     ]
     notes = []
-    for row in filter(None, entry.get("neurons", [])):
+    for row in rows:
         lines.append(
             f"| {row['neuron']} | {row['score']:.3f} | {row['rule']} | {row['threshold']:.3f} | {row['recall']:.1%} | "
             f"{row['false_fires']:.1%} |"
@@ -72,12 +85,23 @@ def _concept(name: str, entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _use(eraser: ConceptEraser, file_name: str) -> str:
-    return (
-        "## Use\n\n```python\nfrom snce import ConceptEraser\n"
-        f'eraser = ConceptEraser.load("{file_name}")\n'
-        f"eraser.attach(pipe)  # a {eraser.pipeline or 'TextTower'}; .detach() takes it off\n```"
-    )
+_FIGURES = {"neuron", "score", "rule", "threshold", "recall", "false_fires"}
+
+
+def _use(eraser: ConceptEraser, file_name: str, repo_id: str | None) -> str:
+    if repo_id is None:
+        made = f'ConceptEraser.load("{file_name}")'
+    else:
+        which = "" if file_name == eraser.hub_file else f', filename="{file_name}"'
+        made = f'ConceptEraser.from_pretrained("{repo_id}"{which})'
+    lines = [
+        f"## Use\n\n```python\nfrom snce import ConceptEraser\neraser = {made}",
+        f"eraser.attach(pipe)  # a {eraser.pipeline or 'TextTower'}; .detach() takes it off\n```",
+    ]
+    if repo_id is not None:
+        uri = HubFile(repo_id, file_name)
+        lines.append(f'\n    snce generate MODEL --eraser {uri} --prompt "..." --out picture.png')
+    return "\n".join(lines)
 
 
 def _made_for(eraser: ConceptEraser) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from snce.erase.edit import Neurons, edit, prompt_activation
 from snce.errors import SnceError
+from snce.hub.mixin import HubMixin
 from snce.storage import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ FORMAT = "snce-eraser-2"
 
 
 @dataclass(frozen=True, eq=False)
-class ConceptEraser:
+class ConceptEraser(HubMixin, file="eraser.safetensors"):
     """One or more neurons to be switched off in the output of one text encoder.
 
     `eraser_a | eraser_b` switches off both. `eraser.attach(pipe)` puts it on a pipeline, also as a context manager.
@@ -194,6 +195,18 @@ class ConceptEraser:
             if isinstance(error, SnceError):
                 raise SnceError(f"{path}: {error}") from error
             raise SnceError(f"{path} has damaged metadata: {error}") from error
+
+    def _write_hub_file(self, path: Path) -> None:
+        self.save(path)
+
+    @classmethod
+    def _read_hub_file(cls, path: Path) -> ConceptEraser:
+        return cls.load(path)
+
+    def _describe_for_hub(self, filename: str, repo_id: str | None) -> tuple[str, dict[str, Any]]:
+        from snce.erase.card import describe_for_hub
+
+        return describe_for_hub(self, filename, repo_id)
 
     def _check_width(self, embeddings: Tensor) -> None:
         if embeddings.ndim != 3 or embeddings.shape[-1] != self.width:

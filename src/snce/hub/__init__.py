@@ -1,0 +1,1 @@
+"""The Hugging Face hub: names of files on it, getting and putting them, and the README.md of a repository."""

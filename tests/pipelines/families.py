@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from tests.examples import tiny_pipeline
-from tests.pipelines import flux, sd3, sdxl, stable_diffusion, t5
+from tests.pipelines import audio, flux, language_models, sd3, sdxl, stable_diffusion, t5
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,12 @@ FAMILIES: dict[str, Callable[[int], DiffusionPipeline]] = {
     "PixArtSigmaPipeline": t5.pixart_sigma,
     "WanPipeline": t5.wan,
     "CogVideoXPipeline": t5.cogvideox,
+    "SanaPipeline": language_models.sana,
+    "QwenImagePipeline": language_models.qwen_image,
+    "ZImagePipeline": language_models.z_image,
+    "Flux2Pipeline": language_models.flux2,
+    "Flux2KleinPipeline": language_models.flux2_klein,
+    "AudioLDM2Pipeline": audio.audioldm2,
 }
 """Seed to pipeline, by the name of the pipeline's class. The same seed gives the same weights."""
 
@@ -56,5 +62,11 @@ CALLS: dict[str, dict[str, Any]] = {
     "PixArtSigmaPipeline": _PIXART,
     "WanPipeline": {"height": 16, "width": 16, "num_frames": 1},
     "CogVideoXPipeline": {**_SMALL, "num_frames": 1},
+    "SanaPipeline": {"use_resolution_binning": False, "height": 32, "width": 32},
+    "QwenImagePipeline": _SMALL,
+    "ZImagePipeline": _SMALL,
+    "Flux2Pipeline": _SMALL,
+    "Flux2KleinPipeline": _SMALL,
+    "AudioLDM2Pipeline": {"audio_length_in_s": 0.004},
 }
 """Arguments beside the prompt with which a pipeline of the family draws its smallest picture, by the class's name."""

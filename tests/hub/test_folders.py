@@ -58,7 +58,7 @@ def test_a_folder_may_hold_several_and_a_file_is_asked_for_by_name(tmp_path):
     first.save_pretrained(tmp_path, filename="cigarette.safetensors")
     second.save_pretrained(tmp_path, filename="bomb.safetensors")
     assert ConceptEraser.from_pretrained(tmp_path, filename="cigarette.safetensors").concepts == first.concepts
-    with pytest.raises(SnceError, match="no eraser.safetensors; it holds bomb.safetensors, cigarette.safetensors"):
+    with pytest.raises(SnceError, match=r"no eraser\.safetensors; it holds bomb\.safetensors, cigarette\.saf"):
         ConceptEraser.from_pretrained(tmp_path)
 
 
@@ -99,9 +99,10 @@ def test_a_readme_with_a_broken_header_is_left_alone(tmp_path):
     readme = tmp_path / "README.md"
     for broken in ("---\n{a: [\n---\n", "---\njust words\n---\n"):
         readme.write_text(broken)
-        with pytest.raises(SnceError, match="header of README.md"):
+        with pytest.raises(SnceError, match=r"header of README\.md"):
             random_eraser(1).save_pretrained(tmp_path)
         assert readme.read_text() == broken
+        assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
 
 
 @pytest.mark.parametrize("source", ["nowhere", "./nowhere", "/no/where", "a/b/c", "", "https://example.org/x"])

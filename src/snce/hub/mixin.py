@@ -127,14 +127,14 @@ class HubMixin:
         filename = check_filename(filename or self.hub_file)
         if push_to_hub:
             repo_id = repo_id or folder.name
+        readme = folder / README
+        before = readme.read_text(encoding="utf-8") if readme.exists() else ""
+        text = merge(before, self.generate_model_card(filename=filename, repo_id=repo_id, **given), filename, given)
         self._write_hub_file(folder / filename)
         if config is not None:
             fields = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
             write_text(folder / "config.json", json.dumps(fields, sort_keys=True, indent=2))
-        readme = folder / README
-        card = self.generate_model_card(filename=filename, repo_id=repo_id, **given)
-        before = readme.read_text(encoding="utf-8") if readme.exists() else ""
-        write_text(readme, merge(before, card, filename, given))
+        write_text(readme, text)
         if not push_to_hub:
             return None
         options = {"filename": filename, "config": config, "model_card_kwargs": model_card_kwargs} | push_to_hub_kwargs

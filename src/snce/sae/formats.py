@@ -103,6 +103,7 @@ def load_sae(folder: str | Path) -> tuple[SparseAutoencoder, SAEOrigin]:
             raise
         raise SnceError(f"{path} has damaged metadata: {' '.join(str(error).split())[:200]}") from error
     sae.load_state_dict({name: tensors[name].float() for name in shapes}, assign=True)
+    sae.origin = origin
     return sae.eval().requires_grad_(False), origin
 
 

@@ -14,13 +14,19 @@ what a concept writes at its word, at end-of-text and into the padding comes tog
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from snce.errors import SnceError
+from snce.hub.mixin import HubMixin
 from snce.text.positions import BEGIN, KINDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from snce.sae.formats import SAEOrigin
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,12 @@ def top_mask(strength: Tensor, k: int) -> Tensor:
     return torch.zeros_like(strength, dtype=torch.bool).scatter_(-1, kept, True) & (strength > 0)
 
 
-class SparseAutoencoder(nn.Module):
+class SparseAutoencoder(nn.Module, HubMixin, file="sae.safetensors"):
     """pre = W_enc (x - b_dec) / scale + b_enc,  z = TopK(ReLU(pre)),  x_hat = scale * W_dec^T z + b_dec;
     rows of W_dec have unit norm (Gao et al. 2024, arXiv 2406.04093, eq. 1-3)."""
+
+    origin: SAEOrigin | None = None
+    """What it was trained on, and how; None if it was not read from a file and nobody said."""
 
     def __init__(self, config: SAEConfig) -> None:
         super().__init__()
@@ -167,3 +176,22 @@ class SparseAutoencoder(nn.Module):
 
     def describe(self) -> dict:
         return asdict(self.config)
+
+    # -- folders and the hub: see snce.hub.mixin -----------------------------------------------------------------------
+
+    def _write_hub_file(self, path: Path) -> None:
+        from snce.sae.card import origin_of
+        from snce.sae.formats import save_sae
+
+        save_sae(self, path, origin_of(self))
+
+    @classmethod
+    def _read_hub_file(cls, path: Path) -> SparseAutoencoder:
+        from snce.sae.formats import load_sae
+
+        return load_sae(path)[0]
+
+    def _describe_for_hub(self, filename: str, repo_id: str | None) -> tuple[str, dict[str, Any]]:
+        from snce.sae.card import describe_for_hub
+
+        return describe_for_hub(self, filename, repo_id)

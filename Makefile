@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
-CODE := src tests recipes benchmarks
+CODE := src tests recipes benchmarks integrations
 ARGS ?=
 PARALLEL := --numprocesses auto --dist loadfile
 

@@ -174,7 +174,7 @@ class HubMixin:
             endpoint: address of another hub than that of HF_ENDPOINT.
 
         Returns:
-            The address of the commit.
+            The address of the commit, or of the pull request.
 
         Raises:
             SnceError: a name that is none; no access; a repository that is public though `private` was asked for, or

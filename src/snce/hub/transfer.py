@@ -97,19 +97,37 @@ class Push:
             got = self.api.hf_hub_download(self.repo_id, path.name, revision=self.head, cache_dir=cache)
             path.write_bytes(Path(got).read_bytes())
 
-    def commit(self, folder: Path, message: str, **options: Any) -> str:
-        """Upload what is in `folder`; return the address of the commit."""
+    def commit(
+        self,
+        folder: Path,
+        message: str,
+        *,
+        create_pr: bool | None = None,
+        allow_patterns: list[str] | str | None = None,
+        ignore_patterns: list[str] | str | None = None,
+        delete_patterns: list[str] | str | None = None,
+    ) -> str:
+        """Upload what is in `folder`; return the address of the commit. See `HubMixin.push_to_hub`."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+        from huggingface_hub.utils import filter_repo_objects
+
+        found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        added = list(filter_repo_objects(found, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
+        kept = {*added, ".gitattributes"}
+        removed = filter_repo_objects(self.files, allow_patterns=delete_patterns) if delete_patterns else ()
         with explained(self.repo_id, self.api):
-            return str(
-                self.api.upload_folder(
-                    repo_id=self.repo_id,
-                    folder_path=folder,
-                    commit_message=message,
-                    revision=self.branch,
-                    parent_commit=self.head,
-                    **options,
-                )
+            info = self.api.create_commit(
+                self.repo_id,
+                [
+                    *(CommitOperationDelete(name) for name in removed if name not in kept),
+                    *(CommitOperationAdd(name, str(folder / name)) for name in added),
+                ],
+                commit_message=message,
+                revision=self.branch,
+                create_pr=create_pr,
+                parent_commit=self.head,
             )
+        return info.pr_url or info.commit_url
 
 
 @contextmanager

@@ -1,0 +1,33 @@
+"""A hub of the test's own, and a guard that no other host is asked for anything."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.hub.fake_hub import running
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The fake hub. A connection to any other address fails, and fails the test also where the library swallows it."""
+    connect, strangers = socket.socket.connect, []
+
+    def watched(self, address):
+        if address[:2] != ("127.0.0.1", int(hub.url.rsplit(":", 1)[1])):
+            strangers.append(address)
+            raise OSError(f"a stranger: {address}")
+        return connect(self, address)
+
+    with running() as hub:
+        monkeypatch.setattr(socket.socket, "connect", watched)
+        yield hub
+    assert strangers == []
+
+
+@pytest.fixture
+def cache(tmp_path) -> Path:
+    """Where downloaded files are kept, in place of the user's own cache."""
+    return tmp_path / "cache"

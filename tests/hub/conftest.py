@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.hub.fake_hub import running
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A hub on this machine: the few endpoints of the Hugging Face hub that getting and putting files takes.
 
-What it answers follows what `huggingface_hub` reads: ETag and X-Repo-Commit on files, X-Error-Code on what is missing, a
-commit as lines of JSON, large files by Git LFS.
+What it answers follows what `huggingface_hub` reads: ETag and X-Repo-Commit on files, X-Error-Code on what is missing,
+a commit as lines of JSON, large files by Git LFS.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class FakeHub:
             raise Refusal(404 if token == TOKEN else 401, "RepoNotFound", "Repository not found")
         return repo
 
-    # -- what the endpoints answer: JSON, or (headers, bytes) ------------------------------------------------------------
+    # -- what the endpoints answer: JSON, or (headers, bytes) ----------------------------------------------------------
 
     def resolve(self, token: str | None, repo_id: str, revision: str, path: str) -> tuple[dict[str, str], bytes]:
         oid, files = self.repo(repo_id, token).at(revision)
@@ -118,6 +118,8 @@ class FakeHub:
 
     def preupload(self, token: str | None, repo_id: str, revision: str, wanted: dict[str, Any]) -> dict[str, Any]:
         self.repo(repo_id, token).at(revision)
+        if token != TOKEN:
+            raise Refusal(403, "", "no write access")
         modes = [
             (f["path"], "lfs" if self.lfs and f["path"].endswith(".safetensors") else "regular")
             for f in wanted["files"]
@@ -140,8 +142,6 @@ class FakeHub:
     def commit(self, token: str | None, repo_id: str, ref: str, lines: list[dict], pull: bool) -> dict[str, Any]:
         if self.before_commit is not None:
             self.before_commit()
-        if token != TOKEN:
-            raise Refusal(403, "", "no write access")
         repo = self.repo(repo_id, token)
         head, files = repo.at(ref)
         files = dict(files)

@@ -59,7 +59,7 @@ def test_a_repository_holds_several_and_its_readme_has_a_card_of_each(hub, cache
     assert text.count("# Eraser: cigarette") == text.count("# Eraser: bomb") == text.count("Alice's words.") == 1
     assert ModelCard(text).data.license == "mit"
     assert pull(hub, cache, filename="bomb.safetensors").concepts == ("bomb",) * 2
-    assert pull(hub, cache, f"hf://alice/erasers/{'cigarette'}.safetensors").card == {"cigarette": {"seed": 2}}
+    assert pull(hub, cache, "hf://alice/erasers/cigarette.safetensors").card == {"cigarette": {"seed": 2}}
 
 
 def test_an_earlier_revision(hub, cache):

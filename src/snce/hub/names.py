@@ -63,7 +63,7 @@ def parse_hub_uri(uri: str, default: str) -> HubFile:
 def others(names: Iterable[str]) -> str:
     """The end of a sentence that says what safetensors files there are instead; empty if there is none."""
     there = sorted(name for name in names if name.endswith(".safetensors"))
-    return f"; it holds {', '.join(there)}: say which" if there else ""
+    return f"; it holds {', '.join(there)}" if there else ""
 
 
 def check_repo(repo_id: str) -> str:

@@ -78,10 +78,17 @@ class Push:
         cls, repo_id: str, *, private: bool | None, token: str | None, branch: str | None, endpoint: str | None
     ) -> Push:
         """Make the repository if need be. See `HubMixin.push_to_hub`."""
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
         api = hub(token, endpoint)
         with explained(check_repo(repo_id), api):
-            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            info = api.model_info(repo_id, revision=branch)
+            try:  # who may write to a repository need not be allowed to make one
+                info = api.model_info(repo_id, revision=branch)
+            except GatedRepoError:
+                raise
+            except RepositoryNotFoundError:
+                api.create_repo(repo_id, private=private)
+                info = api.model_info(repo_id, revision=branch)
         if private and info.private is False:
             raise SnceError(
                 f"{repo_id} is public, and private=True makes new repositories only: nothing was pushed; change it in "

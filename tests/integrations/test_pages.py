@@ -8,9 +8,10 @@ import pytest
 from tests.examples import random_eraser
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("comfyui.md", "modular.md")
 SNIPPETS = [
     (page, code)
-    for page in ("comfyui.md",)
+    for page in PAGES
     for code in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 ]
 
@@ -23,4 +24,4 @@ def test_a_snippet_runs(page, code, tmp_path, monkeypatch):
 
 
 def test_every_page_has_python():
-    assert {page for page, _ in SNIPPETS} == {"comfyui.md"}
+    assert {page for page, _ in SNIPPETS} == set(PAGES)

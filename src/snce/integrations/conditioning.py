@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from snce.errors import SnceError
+from snce.integrations.widths import write_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,10 +120,7 @@ def read_conditioning(conditioning: Sequence[Any], eraser: ConceptEraser, chunk:
 def _edit(embeddings: Tensor, eraser: ConceptEraser, chunk: int) -> Tensor:
     edited = embeddings
     for where, prompts, part in _parts(embeddings, eraser, chunk):
-        changed = part.edit(prompts)
-        if not torch.equal(changed, prompts):
-            edited = edited.clone() if edited is embeddings else edited
-            edited[..., where] = changed.reshape(*embeddings.shape[:2], -1)
+        edited = write_back(edited, where, part.edit(prompts).reshape(*embeddings.shape[:2], -1))
     return edited
 
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "train": Command("snce.commands.train", "TrainOptions", "run_train"),
     "find": Command("snce.commands.find", "FindOptions", "run_find"),
     "generate": Command("snce.commands.generate", "GenerateOptions", "run_generate"),
+    "convert": Command("snce.commands.convert", "ConvertOptions", "run_convert"),
     "inspect": Command("snce.commands.inspect", "InspectOptions", "run_inspect"),
     "concepts": Command("snce.commands.concepts", "ConceptsOptions", "run_concepts"),
     "bench": Command("snce.commands.bench", "BenchConfig", "run"),

@@ -98,15 +98,16 @@ def _with_sorted_metadata(data: bytes) -> tuple[bytes, bytes, memoryview]:
     return len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]
 
 
-def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file written by `write_tensors` with metadata `format` = `kind`.
+def read_tensors(path: Path, kind: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file written by `write_tensors` with metadata `format` = `kind`; of any
+    safetensors file with `kind` None.
 
     Raises:
         SnceError: the file is missing, truncated, no safetensors file, or of another kind.
     """
     with _opened(path) as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != kind:
+        if kind is not None and metadata.get("format") != kind:
             found = metadata.get("format", "no format")
             raise SnceError(f"{path} is not a file of kind {kind!r}: its metadata says {found!r}")
         return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a mapping

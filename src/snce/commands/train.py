@@ -183,8 +183,15 @@ def split(data: "Embeddings") -> tuple["Embeddings", "Embeddings"]:
     return Embeddings(data.x[:-n], data.kinds[:-n]), Embeddings(data.x[-n:], data.kinds[-n:])
 
 
-def show_metrics(sae: "SparseAutoencoder", metrics: "SAEMetrics", agreement: float) -> None:
-    """Print the table of metrics."""
+def show_metrics(
+    sae: "SparseAutoencoder", metrics: "SAEMetrics", agreement: float | None, imported: bool = False
+) -> None:
+    """Print the table of metrics.
+
+    Args:
+        agreement: F1 of the calibrated thresholds; None for an SAE that is made of thresholds.
+        imported: trained elsewhere, on prompts that are not known.
+    """
     from rich.table import Table
 
     per = "prompt" if sae.config.support == "prompt" else "token position"
@@ -192,8 +199,10 @@ def show_metrics(sae: "SparseAutoencoder", metrics: "SAEMetrics", agreement: flo
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("what it says", overflow="fold")
-    table.add_row("FVU", f"{metrics.fvu:.4f}", "share of the variance that the SAE does not explain, held-out prompts")
+    measured_on, unheard = ("these prompts", "none of them") if imported else ("held-out prompts", "no training prompt")
+    table.add_row("FVU", f"{metrics.fvu:.4f}", f"share of the variance that the SAE does not explain, {measured_on}")
     table.add_row("L0", f"{metrics.l0:.1f}", f"active neurons per {per}")
-    table.add_row("dead", f"{metrics.dead:.1%}", "neurons that fire on no training prompt")
-    table.add_row("threshold F1", f"{agreement:.3f}", "how well one threshold per neuron agrees with the top k")
+    table.add_row("dead", f"{metrics.dead:.1%}", f"neurons that fire on {unheard}")
+    if agreement is not None:
+        table.add_row("threshold F1", f"{agreement:.3f}", "how well one threshold per neuron agrees with the top k")
     stdout().print(table)

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from snce.errors import SnceError
 from snce.sae.model import SAEConfig, SparseAutoencoder
-from snce.storage import read_tensors, write_tensors
+from snce.storage import read_metadata, read_tensors, write_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from snce.text.towers import TextTower
 
 FORMAT = "snce-sae-1"
@@ -54,6 +56,14 @@ def sae_file(folder: str | Path) -> Path:
     return path if path.suffix == ".safetensors" else path / FILE
 
 
+def holds_foreign_sae(folder: str | Path) -> bool:
+    """Whether it is the folder of another library's SAE: they describe it in a cfg.json, ours describe themselves."""
+    if not (Path(folder) / "cfg.json").is_file():
+        return False
+    own = Path(folder) / FILE
+    return not own.is_file() or read_metadata(own).get("format") != FORMAT
+
+
 def save_sae(sae: SparseAutoencoder, folder: str | Path, metadata: SAEOrigin) -> None:
     """Write folder/sae.safetensors, whole or not at all.
 
@@ -80,6 +90,11 @@ def load_sae(folder: str | Path) -> tuple[SparseAutoencoder, SAEOrigin]:
         SnceError: no such file; a truncated or foreign one; tensors that do not fit its configuration; NaN or infinity.
     """
     path = sae_file(folder)
+    if holds_foreign_sae(folder):
+        raise SnceError(
+            f"{folder} holds an SAE of another library; bring it in with `snce convert {folder} OUT --to snce --model "
+            "MODEL`"
+        )
     if not path.exists():
         raise SnceError(f"no SAE in {folder}: {path} does not exist; make one with `snce train`")
     tensors, metadata = read_tensors(path, FORMAT)
@@ -89,7 +104,7 @@ def load_sae(folder: str | Path) -> tuple[SparseAutoencoder, SAEOrigin]:
         with torch.device("meta"):  # shapes only: a forged configuration must not allocate memory
             sae = SparseAutoencoder(config)
         shapes = {name: tuple(t.shape) for name, t in sae.state_dict().items()}
-        _check_tensors(path, tensors, shapes)
+        check_tensors(path, tensors, shapes)
         origin = SAEOrigin(
             fingerprint=metadata["fingerprint"],
             tower=metadata["tower"],
@@ -108,12 +123,13 @@ def load_sae(folder: str | Path) -> tuple[SparseAutoencoder, SAEOrigin]:
 
 
 def _check_choices(config: SAEConfig) -> None:
-    for name, choices in (("support", ("prompt", "position")), ("activation", ("topk", "batchtopk"))):
+    for name, choices in (("support", ("prompt", "position")), ("activation", ("topk", "batchtopk", "jumprelu"))):
         if getattr(config, name) not in choices:
             raise SnceError(f"the SAE's {name} is {getattr(config, name)!r}; this version knows {', '.join(choices)}")
 
 
-def _check_tensors(path: Path, tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
+def check_tensors(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise SnceError unless each tensor in `shapes` is there, of that shape, in finite floating-point numbers."""
     for name, shape in shapes.items():
         if name not in tensors:
             raise SnceError(f"{path} lacks the tensor {name!r}")

@@ -38,17 +38,20 @@ class SAEConfig:
     latents: int = 2048
     """m: neurons in the dictionary."""
     k: int = 8
-    """Active latents per prompt (prompt code) or per position (position code)."""
+    """Active latents per prompt (prompt code) or per position (position code); of a jumprelu SAE about as many."""
     support: Literal["prompt", "position"] = "prompt"
     """Whether the positions of a prompt share their active latents."""
-    activation: Literal["topk", "batchtopk"] = "topk"
-    """Top k of each row, or the top k * rows of the whole batch."""
+    activation: Literal["topk", "batchtopk", "jumprelu"] = "topk"
+    """Top k of each row; the top k * rows of the whole batch; or, for SAEs that other libraries trained, whatever
+    passes its latent's threshold (position code only)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.k <= self.latents:
             raise SnceError(f"k = {self.k} must lie between 1 and the number of latents, {self.latents}")
         if self.width < 1:
             raise SnceError(f"width = {self.width} must be positive")
+        if self.activation == "jumprelu" and self.support == "prompt":
+            raise SnceError("a jumprelu SAE codes each position by itself: its support must be 'position'")
 
     @classmethod
     def plain(cls, width: int, **fields) -> SAEConfig:
@@ -100,7 +103,8 @@ class SparseAutoencoder(nn.Module, HubMixin, file="sae.safetensors"):
         """Root mean square norm of the centred embeddings: activations are in its units."""
         self.register_buffer("threshold", torch.zeros(config.latents))
         self.threshold: Tensor
-        """Calibrated so that an activation above it agrees with being among the top k: see `calibrate_thresholds`."""
+        """Calibrated so that an activation above it agrees with being among the top k: see `calibrate_thresholds`.
+        Of a jumprelu SAE, what decides."""
 
     def pre(self, x: Tensor, kinds: Tensor) -> Tensor:
         """ReLU(pre), [n, positions, m]; zero at begin-of-text. x: [n, positions, d]; kinds: [n, positions]."""
@@ -122,6 +126,8 @@ class SparseAutoencoder(nn.Module, HubMixin, file="sae.safetensors"):
 
     def choose(self, pre: Tensor, kinds: Tensor) -> Tensor:
         """Mask of the active latents, bool [n, 1 or positions, m]."""
+        if self.config.activation == "jumprelu":
+            return pre > self.threshold.clamp_min(0)
         strength, k = self.strength(pre, kinds), self.config.k
         if self.config.activation == "batchtopk" and self.training:
             # positions that are left alone have no share in the k per row

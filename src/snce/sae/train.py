@@ -77,10 +77,13 @@ def train_sae(
         checkpoint: file to save the state to every 200 steps and to resume from.
 
     Raises:
-        SnceError: widths or nested sizes that do not fit, NaN among the embeddings, or another training's checkpoint.
+        SnceError: widths or nested sizes that do not fit, an activation that is only imported, NaN among the
+            embeddings, or another training's checkpoint.
     """
     if data.x.shape[-1] != config.width:
         raise SnceError(f"the SAE has width {config.width}, the embeddings have {data.x.shape[-1]}")
+    if config.activation == "jumprelu":
+        raise SnceError("jumprelu SAEs are imported, not trained here; train with activation 'topk' or 'batchtopk'")
     if not all(0 < n < config.latents for n in train.nested):
         raise SnceError(f"nested = {train.nested} must lie between 1 and the number of latents, {config.latents}")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(train.seed))

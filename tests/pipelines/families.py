@@ -41,6 +41,7 @@ FAMILIES: dict[str, Callable[[int], DiffusionPipeline]] = {
 _PICTURE = Image.effect_mandelbrot((8, 8), (-2, -1, 1, 1), 20).convert("RGB")
 _MASK = Image.linear_gradient("L").resize((8, 8))
 _SMALL = {"height": 8, "width": 8}
+_SHORT = {"max_sequence_length": 64, **_SMALL}  # instead of up to 512 positions
 _IMAGE_TO_IMAGE = {"image": _PICTURE, "strength": 1.0}
 _INPAINT = {"image": _PICTURE, "mask_image": _MASK, "strength": 1.0, **_SMALL}
 _CONTROL = {"image": _PICTURE, **_SMALL}
@@ -56,17 +57,17 @@ CALLS: dict[str, dict[str, Any]] = {
     "StableDiffusionXLImg2ImgPipeline": _IMAGE_TO_IMAGE,
     "StableDiffusionXLInpaintPipeline": _INPAINT,
     "StableDiffusionXLControlNetPipeline": _CONTROL,
-    "StableDiffusion3Pipeline": _SMALL,
-    "FluxPipeline": _SMALL,
+    "StableDiffusion3Pipeline": _SHORT,
+    "FluxPipeline": _SHORT,
     "PixArtAlphaPipeline": _PIXART,
     "PixArtSigmaPipeline": _PIXART,
-    "WanPipeline": {"height": 16, "width": 16, "num_frames": 1},
+    "WanPipeline": {**_SHORT, "height": 16, "width": 16, "num_frames": 1},
     "CogVideoXPipeline": {**_SMALL, "num_frames": 1},
     "SanaPipeline": {"use_resolution_binning": False, "height": 32, "width": 32},
     "QwenImagePipeline": _SMALL,
-    "ZImagePipeline": _SMALL,
-    "Flux2Pipeline": _SMALL,
-    "Flux2KleinPipeline": _SMALL,
+    "ZImagePipeline": _SHORT,
+    "Flux2Pipeline": {**_SHORT, "max_sequence_length": 256},
+    "Flux2KleinPipeline": _SHORT,
     "AudioLDM2Pipeline": {"audio_length_in_s": 0.004},
 }
 """Arguments beside the prompt with which a pipeline of the family draws its smallest picture, by the class's name."""

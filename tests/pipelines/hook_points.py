@@ -54,6 +54,10 @@ class Family:
     """Options that turn guidance with a negative prompt on."""
     negative: str | None = "given"
     """"given": the user's; "empty": always ""; None: the pipeline has none."""
+    without: str = "empty"
+    """What stands in for a negative prompt that is not given: the "empty" one, "zeros", or "nothing": no guidance."""
+    several: bool = True
+    """Whether it makes several pictures per prompt when told to."""
     disordered: tuple[str, ...] = ()
     """Arguments whose rows several pictures per prompt repeat as p0 p1 p0 p1, while all others go p0 p0 p1 p1."""
 
@@ -82,6 +86,7 @@ SDXL = Family(
         _clip("_2", "text_projection", ("text_embeds",), _SDXL_POOLED),
     ),
     padding="read",
+    without="zeros",
 )  # fmt: skip
 
 _POOLED = "pooled_projections"
@@ -108,6 +113,7 @@ FLUX = Family(
     encodings=2,
     batch="separate",
     guided={"true_cfg_scale": 2.0},
+    without="nothing",
 )
 
 _FLUX2_WIDTH = language_models.FLUX2_WIDTH
@@ -147,7 +153,7 @@ FAMILY_FACTS: dict[str, Family] = {
     "PixArtAlphaPipeline": Family((_t5("", Region(TEXT)),), padding="masked", masks=(MASK,)),
     "PixArtSigmaPipeline": Family((_t5("", Region(TEXT)),), padding="masked", masks=(MASK,)),
     "WanPipeline": Family((_t5("", Region(TEXT), takes="tokens"),), padding="zeros", batch="separate"),
-    "CogVideoXPipeline": Family((_t5("", Region(TEXT)),), padding="read"),
+    "CogVideoXPipeline": Family((_t5("", Region(TEXT)),), padding="read", several=False),
     "SanaPipeline": Family(
         (_language_model("norm", ("last_hidden_state",), TEXT, "the first and the last 299"),),
         padding="masked",
@@ -160,6 +166,7 @@ FAMILY_FACTS: dict[str, Family] = {
         masks=("encoder_hidden_states_mask",),
         encodings=2,
         batch="separate",
+        without="nothing",
         disordered=("encoder_hidden_states_mask",),
     ),
     "ZImagePipeline": Family(
@@ -168,7 +175,11 @@ FAMILY_FACTS: dict[str, Family] = {
         batch="prompt, negative",
     ),
     "Flux2Pipeline": Family(
-        _flux2("model.language_model.layers", (10, 20, 30)), padding="read", batch="separate", negative=None
+        _flux2("model.language_model.layers", (10, 20, 30)),
+        padding="read",
+        batch="separate",
+        negative=None,
+        without="nothing",
     ),
     "Flux2KleinPipeline": Family(
         _flux2("model.layers", (9, 18, 27)), padding="read", encodings=2, batch="separate", negative="empty"

@@ -44,6 +44,7 @@ COMMANDS = {
     "generate": Command("snce.commands.generate", "GenerateOptions", "run_generate"),
     "convert": Command("snce.commands.convert", "ConvertOptions", "run_convert"),
     "inspect": Command("snce.commands.inspect", "InspectOptions", "run_inspect"),
+    "push": Command("snce.commands.push", "PushOptions", "run_push"),
     "concepts": Command("snce.commands.concepts", "ConceptsOptions", "run_concepts"),
     "bench": Command("snce.commands.bench", "BenchConfig", "run"),
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def hub(monkeypatch):
     """The fake hub. A connection to any other address fails, and fails the test also where the library swallows it."""
-    connect, strangers = socket.socket.connect, []
+    connect, look_up, strangers = socket.socket.connect, socket.getaddrinfo, []
 
     def watched(self, address):
         if address[:2] != ("127.0.0.1", int(hub.url.rsplit(":", 1)[1])):
@@ -24,8 +24,15 @@ def hub(monkeypatch):
             raise OSError(f"a stranger: {address}")
         return connect(self, address)
 
+    def known(host, *arguments, **options):
+        if host != "127.0.0.1":
+            strangers.append(host)
+            raise OSError(f"a stranger: {host}")
+        return look_up(host, *arguments, **options)
+
     with running() as hub:
         monkeypatch.setattr(socket.socket, "connect", watched)
+        monkeypatch.setattr(socket, "getaddrinfo", known)
         yield hub
     assert strangers == []
 

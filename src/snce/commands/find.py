@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -37,8 +37,8 @@ class FindOptions:
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """"emblem", a diffusers folder, or a hub id: the model that the SAE was trained on."""
-    sae: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder that `snce train` wrote."""
+    sae: Annotated[str, tyro.conf.arg(metavar="DIR|hf://...")]
+    """Folder that `snce train` wrote, or hf://OWNER/NAME for an SAE on the hub."""
     concept: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.yaml")]
     """A bundled concept (`snce concepts` lists them) or a concept file."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.safetensors")]
@@ -67,18 +67,21 @@ def run_find(options: FindOptions) -> None:
     Raises:
         SnceError: an SAE of another text encoder, an unknown or incomplete concept, no neuron that fires on it.
     """
+    from snce.commands.hub_files import local_file
     from snce.erase.build import build_eraser
     from snce.erase.card import write_card
+    from snce.hub.names import hub_model
     from snce.neurons.find import find_neurons
     from snce.neurons.plot import ChosenNeuron, plot_neurons
     from snce.sae.formats import load_sae
+    from snce.sae.model import SparseAutoencoder
     from snce.text.harvest import harvest
     from snce.text.towers import TextTower
 
     options.check()
     check_output(options.out, ".safetensors")
     concept = concept_called(options.concept)
-    sae, origin = load_sae(options.sae)
+    sae, origin = load_sae(local_file(options.sae, SparseAutoencoder.hub_file))
     if options.neurons > sae.config.latents:
         raise SnceError(f"--neurons {options.neurons} must not pass the SAE's {sae.config.latents}")
     tower = TextTower.from_pipeline(open_pipeline(options.model))
@@ -90,7 +93,7 @@ def run_find(options: FindOptions) -> None:
         cards = find_neurons(sae, rank_t, rank_n, options.rule, max(options.top, options.neurons))
     chosen = cards[: options.neurons]
     eraser = build_eraser(concept.name, sae, chosen, tower, test_t, test_n, options.strength)
-    eraser = with_origin(eraser, origin)
+    eraser = with_origin(eraser, origin, hub_model(options.model))
     show_neurons(cards, eraser, concept.name)
     eraser.save(options.out)
     write_card(eraser, options.out)
@@ -132,9 +135,11 @@ def concept_called(name: str) -> "Concept":
     return concept
 
 
-def with_origin(eraser: "ConceptEraser", origin: "SAEOrigin") -> "ConceptEraser":
-    """The eraser with the SAE's training and metrics on its card."""
-    trained = {"sae_training": origin.training, "sae_metrics": origin.metrics}
+def with_origin(eraser: "ConceptEraser", origin: "SAEOrigin", base_model: str | None) -> "ConceptEraser":
+    """The eraser with the SAE's training and metrics on its card, and the model's name on the hub if it has one."""
+    trained: dict[str, Any] = {"sae_training": origin.training, "sae_metrics": origin.metrics}
+    if base_model is not None:
+        trained["base_model"] = base_model
     return replace(eraser, card={concept: {**entry, **trained} for concept, entry in eraser.card.items()})
 
 

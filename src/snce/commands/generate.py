@@ -39,8 +39,10 @@ class GenerateOptions:
     """What to draw; give it several times for a grid of several prompts."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.png")]
     """The picture."""
-    eraser: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], tyro.conf.arg(metavar="FILE.safetensors")] = ()
-    """An eraser; give it several times for several concepts."""
+    eraser: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="FILE.safetensors|hf://...")
+    ] = ()
+    """An eraser, here or on the hub: hf://OWNER/NAME/FILE.safetensors. Give it several times for several concepts."""
     strength: float | None = None
     """Strength of all erasers, in place of their own."""
     allow_mismatch: bool = False
@@ -74,14 +76,16 @@ def run_generate(options: GenerateOptions) -> None:
     """Draw the prompts and write the picture or pictures, each whole or not at all.
 
     Raises:
-        SnceError: a damaged eraser, one for another text encoder, or a picture that cannot be written.
+        SnceError: an eraser that is damaged, not to be had, or for another text encoder; a picture that cannot be
+            written.
     """
+    from snce.commands.hub_files import local_file
     from snce.erase.eraser import ConceptEraser
     from snce.text.towers import TextTower
 
     options.check()
     check_output(options.out, ".png")
-    erasers = [ConceptEraser.load(path) for path in options.eraser]
+    erasers = [ConceptEraser.load(local_file(name, ConceptEraser.hub_file)) for name in options.eraser]
     pipe = open_pipeline(options.model)
     if not erasers:
         images = draw(pipe, options)

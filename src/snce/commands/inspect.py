@@ -19,15 +19,16 @@ Show what is in a file: concepts, neurons, thresholds and figures of an eraser; 
 
 Examples:
   snce inspect cigarette.safetensors
-  snce inspect runs/emblem"""
+  snce inspect runs/emblem
+  snce inspect hf://alice/erasers/cigarette.safetensors"""
 
 
 @dataclass(frozen=True)
 class InspectOptions:
     """Show what is in an eraser or an SAE file."""
 
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.safetensors|DIR")]
-    """An eraser, an SAE, a training checkpoint, or the folder of an SAE."""
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE.safetensors|DIR|hf://...")]
+    """An eraser, an SAE, a training checkpoint, or the folder of an SAE; on the hub, hf://OWNER/NAME/FILE.safetensors."""
 
 
 def run_inspect(options: InspectOptions) -> None:
@@ -37,12 +38,15 @@ def run_inspect(options: InspectOptions) -> None:
         SnceError: no such file, a truncated one, or one that is none of ours.
     """
     from snce.checkpoint import KIND
+    from snce.commands.hub_files import local_file
     from snce.erase.eraser import FORMAT as ERASER
+    from snce.erase.eraser import ConceptEraser
     from snce.sae.formats import FORMAT as SAE
     from snce.sae.formats import sae_file
     from snce.storage import read_metadata
 
-    path = sae_file(options.file) if options.file.is_dir() else options.file
+    path = local_file(options.file, ConceptEraser.hub_file)
+    path = sae_file(path) if path.is_dir() else path
     kind = read_metadata(path).get("format")
     tables: dict[str | None, Callable[[Path], Table]] = {ERASER: eraser_table, SAE: sae_table, KIND: checkpoint_table}
     if kind not in tables:

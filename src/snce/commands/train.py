@@ -89,6 +89,7 @@ def run_train(options: TrainOptions) -> None:
     Raises:
         SnceError: no prompts, an unknown model, an output folder that cannot be written, or another training's.
     """
+    from snce.hub.names import hub_model
     from snce.neurons.calibrate import calibrate_thresholds
     from snce.sae.formats import SAEOrigin, sae_file, save_sae
     from snce.sae.model import SAEConfig
@@ -115,7 +116,8 @@ def run_train(options: TrainOptions) -> None:
         tower=tower.name,
         module=tower.path,
         pipeline=tower.pipeline,
-        training={**asdict(train), "prompts": len(prompts), "source": options.prompts or "emblem captions"},
+        training={**asdict(train), "prompts": len(prompts), "source": options.prompts or "emblem captions"}
+        | ({"base_model": options.model} if hub_model(options.model) else {}),
         metrics={**metrics._asdict(), "threshold_f1": agreement.f1},
     )
     save_sae(sae, options.out, origin)

@@ -25,6 +25,7 @@ def hub(token: str | bool | None = None, endpoint: str | None = None) -> HfApi:
 
     from snce import __version__
 
+    endpoint = endpoint.rstrip("/") if endpoint else None
     return HfApi(endpoint=endpoint, token=token, library_name="snce", library_version=__version__)
 
 

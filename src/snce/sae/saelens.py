@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from snce.errors import SnceError
-from snce.sae.foreign import Description, Weights, about_origin, adopt, read_weights, weights_of, write_folder
+from snce.sae.folders import Description, about_origin, read_weights, write_folder
+from snce.sae.foreign import Weights, adopt, weights_of
 
 if TYPE_CHECKING:
     from snce.sae.formats import SAEOrigin

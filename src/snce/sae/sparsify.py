@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from snce.errors import SnceError
-from snce.sae.foreign import CONFIG, Description, Weights, about_origin, adopt, read_weights, weights_of, write_folder
+from snce.sae.folders import CONFIG, Description, about_origin, read_weights, write_folder
+from snce.sae.foreign import Weights, adopt, weights_of
 from snce.sae.saelens import refuse_what_is_no_topk
 
 if TYPE_CHECKING:

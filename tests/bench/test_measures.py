@@ -98,7 +98,7 @@ def test_the_square_root_squares_to_the_matrix():
 
 def test_an_interval_holds_the_figure_and_narrows_with_more_pictures():
     def width(n):
-        found = measures.bootstrap(columns(n), measures.identical, samples=200)
+        found = measures.bootstrap(columns(n), {"identical": measures.identical}, samples=200)["identical"]
         assert found.low <= found.value <= found.high
         return found.high - found.low
 
@@ -106,9 +106,16 @@ def test_an_interval_holds_the_figure_and_narrows_with_more_pictures():
 
 
 def test_every_measure_has_an_interval_that_holds_it():
-    for measure in measures.MEASURES.values():
-        found = measures.bootstrap(columns(300), measure, samples=100)
+    intervals = measures.bootstrap(columns(300), measures.MEASURES, samples=100)
+    assert intervals.keys() == measures.MEASURES.keys()
+    for found in intervals.values():
         assert found.low <= found.value <= found.high
+
+
+def test_an_interval_does_not_depend_on_what_else_is_measured():
+    rows = columns(120)
+    alone = measures.bootstrap(rows, {"kept": measures.style_kept}, samples=50)
+    assert measures.bootstrap(rows, measures.MEASURES, samples=50)["kept: styles"] == alone["kept"]
 
 
 def test_the_interval_of_a_small_frechet_distance_holds_it_although_every_resample_is_larger():
@@ -116,5 +123,5 @@ def test_the_interval_of_a_small_frechet_distance_holds_it_although_every_resamp
     rng = np.random.default_rng(1)
     rows["features_before"] = rng.normal(size=(200, 32))
     rows["features_after"] = rows["features_before"] + 0.3 * rng.normal(size=(200, 32))
-    found = measures.bootstrap(rows, measures.frechet, samples=500)
+    found = measures.bootstrap(rows, {"distance": measures.frechet}, samples=500)["distance"]
     assert 0 < found.low <= found.value <= found.high

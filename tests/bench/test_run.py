@@ -135,6 +135,49 @@ def test_tuning_tries_every_value_and_keeps_the_best(tmp_path):
     assert set(columns["setting"][columns["method"] == "SLD medium"]) == {record["SLD medium"]["chosen"]}
 
 
+def test_what_an_earlier_run_tried_is_not_tried_again(tmp_path, cells):
+    grid = lineup.METHODS["SLD medium"](None).knob.grid
+    earlier = {"SLD medium": {"harmonic mean by value": {str(v): 0.0 for v in grid[1:-1]} | {str(grid[-1]): 1.0}}}
+    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+    options = ("--methods", "SLD medium", "--concepts", "bomb", "--tuned", str(tmp_path / "earlier.json"))
+    assert bench(tmp_path, *options) == 0
+    tuned = json.loads((tmp_path / "tuned.json").read_text())["SLD medium"]
+    assert tuned["chosen"] == grid[-1]
+    assert [float(v) for v in tuned["harmonic mean by value"]] == list(grid)
+    assert [cell.setting for cell in cells] == [grid[0], None, grid[-1]]  # tuning, the base model, the method
+
+
+def test_methods_of_another_run_on_the_same_prompts_are_in_the_tables(finished, tmp_path):
+    options = ("--no-tune", "--methods", "negative prompt", "--join", str(finished / "summary.json"))
+    assert bench(tmp_path, *options) == 0
+    summary, other = (json.loads((f / "summary.json").read_text()) for f in (tmp_path, finished))
+    assert summary.keys() == other.keys()
+    for title, methods in other.items():
+        assert set(summary[title]) == {"negative prompt", *methods}
+        assert summary[title]["SNCE"] == methods["SNCE"]
+    assert "| SNCE |" in (tmp_path / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, "cannot read"),
+        ("{", "is no tuned.json"),
+        ("[]", "is no tuned.json"),
+        ('{"UCE": {"chosen": 1}}', "is no tuned.json"),
+        ('{"UCE": {"harmonic mean by value": {"high": 1}}}', "is no tuned.json"),
+        ('{"UCE": {"harmonic mean by value": {"1": 7}}}', "from 0 to 1"),
+        ('{"UCE": {"harmonic mean by value": {"1": NaN}}}', "from 0 to 1"),
+    ],
+)
+def test_what_is_no_record_of_tuning_is_refused(text, complaint, tmp_path, capsys):
+    path = tmp_path / "earlier.json"
+    if text is not None:
+        path.write_text(text)
+    assert bench(tmp_path, "--tuned", str(path)) == 2
+    assert complaint in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path  # noqa: TC003 - tyro reads the annotations
 
 from snce.bench.suites.config import SuiteConfig
 from snce.errors import SnceError
@@ -35,6 +36,12 @@ class BenchConfig(SuiteConfig):
     """Processes; one per core is best (suite emblem)."""
     tune: bool = True
     """Tune every method's main setting first (suite emblem)."""
+    join: Path | None = None
+    """summary.json of another run: methods that it has and this one has not go into the tables and plots (suite
+    emblem). docs/benchmark/summary.json of the repository has all: so a new method is compared with all others in
+    the time that it takes alone."""
+    tuned: Path | None = None
+    """tuned.json of an earlier run: what it tried is not tried again (suite emblem)."""
 
     def check(self) -> None:
         """Raise SnceError if a value makes no sense, or has none for the suite."""

@@ -12,26 +12,29 @@ if TYPE_CHECKING:
     Costs = Mapping[str, dict[str, float]]
     """The fields of `snce.bench.rows.Cost`, by what was drawn: a set of erased concepts, or a chunk of prompts."""
 
+PREPARE, SIZE, TIME = COST_FIGURES = ("prepare seconds", "bytes", "added time per picture")
+"""Names in the summary."""
+
 
 def cost_figures(own: Costs, base: Costs) -> dict[str, float]:
     """Medians over the parts of a method: one slow minute of a busy machine does not count.
 
     A picture's time is compared with what it takes without a method (`base`), for the same prompts in the same run.
     """
-    time = "seconds_per_picture"
-    added = [cost[time] / base[part][time] - 1 for part, cost in own.items() if part in base]
+    drawn = "seconds_per_picture"
+    added = [cost[drawn] / base[part][drawn] - 1 for part, cost in own.items() if part in base]
     return {
-        "prepare seconds": float(np.median([c["prepare_seconds"] for c in own.values()])),
-        "bytes": float(np.median([c["bytes"] for c in own.values()])),
-        "added time per picture": float(np.median(added)) if added else float("nan"),
+        PREPARE: float(np.median([c["prepare_seconds"] for c in own.values()])),
+        SIZE: float(np.median([c["bytes"] for c in own.values()])),
+        TIME: float(np.median(added)) if added else float("nan"),
     }
 
 
 def cost_cells(found: Mapping[str, Any]) -> str:
     """The cells of a table's row: to prepare, size, time."""
-    added = found["added time per picture"]
+    added = found[TIME]
     time = "-" if added != added else f"{added:+.0%}"
-    return f"{found['prepare seconds']:.1f} s | {_size(found['bytes'])} | {time}"
+    return f"{found[PREPARE]:.1f} s | {_size(found[SIZE])} | {time}"
 
 
 def _size(n: float) -> str:

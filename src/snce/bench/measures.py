@@ -9,7 +9,7 @@ import numpy as np
 from snce.bench.prompts import RETAIN_KINDS, TARGET_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     Columns = dict[str, np.ndarray]
     """Columns of rows, all of one length."""
@@ -125,6 +125,8 @@ def harmonic_mean(rows: Columns) -> float:
 
 MEASURES: dict[str, Callable[[Columns], float]] = {
     "harmonic mean": harmonic_mean,
+    "erasure": overall_erasure,
+    "retention": overall_retention,
     **{f"erased: {kind}": lambda rows, kind=kind: erasure(rows, kind) for kind in TARGET_KINDS},
     "kept: others": lambda rows: kept(rows, "other"),
     "kept: neighbours": lambda rows: kept(rows, "neighbour"),
@@ -150,24 +152,29 @@ class _Rows(dict):
         return column
 
 
-def bootstrap(rows: Columns, measure: Callable[[Columns], float], samples: int = 1000, seed: int = 0) -> Interval:
-    """95 % interval: sets of erased concepts are drawn with replacement, and of each its pictures.
+def bootstrap(
+    rows: Columns, measures: Mapping[str, Callable[[Columns], float]], samples: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """95 % intervals of the measures: sets of erased concepts are drawn with replacement, and of each its pictures.
 
-    So it covers both what another choice of concepts and what other prompts and seeds would have given. The Fréchet
-    distance, which takes a thousand times as long as the shares, gets a fifth of the samples. Pictures that are drawn
-    twice make it larger: its interval is shifted by the mean of the samples less the value.
+    So they cover both what another choice of concepts and what other prompts and seeds would have given. All measures
+    are taken on the same samples; the Fréchet distance, which takes a thousand times as long as a share, on a fifth of
+    them. Pictures that are drawn twice enlarge it: its interval is shifted by the mean of the samples less the value.
     """
-    if measure is frechet:
-        samples = max(1, samples // 5)
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(rows["erased"] == name) for name in dict.fromkeys(rows["erased"].tolist())]
-    drawn = []
-    for _ in range(samples):
+    drawn: dict[str, list[float]] = {name: [] for name in measures}
+    for n in range(samples):
         chosen = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
-        index = np.concatenate([rng.choice(group, len(group)) for group in chosen])
-        drawn.append(measure(_Rows(rows, index)))
+        sample = _Rows(rows, np.concatenate([rng.choice(group, len(group)) for group in chosen]))
+        for name, measure in measures.items():
+            if measure is not frechet or n < max(1, samples // 5):
+                drawn[name].append(measure(sample))
+    return {name: _interval(measure, measure(rows), drawn[name]) for name, measure in measures.items()}
+
+
+def _interval(measure: Callable[[Columns], float], value: float, drawn: list[float]) -> Interval:
     low, high = np.nanpercentile(drawn, [2.5, 97.5]) if np.isfinite(drawn).any() else (float("nan"),) * 2
-    value = measure(rows)
     if measure is frechet:
         low, high = np.maximum(0, np.array([low, high]) - (np.mean(drawn) - value))
     return Interval(value, float(low), float(high))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snce.bench.lineup import BASE, OURS
-from snce.bench.measures import bootstrap, harmonic_mean, overall_erasure, overall_retention
+from snce.bench.measures import Interval
 from snce.bench.rows import SEPARATOR
-from snce.bench.summary import groups
+from snce.bench.summary import BY_SET
 from snce.storage import replacing
 
 if TYPE_CHECKING:
@@ -17,25 +17,21 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from snce.bench.measures import Interval
-
 ACCENT, QUIET = "#c0392b", "#4a7fb5"
 
 
-def plot_trade_off(columns: dict[str, np.ndarray], path: Path) -> None:
+def plot_trade_off(summary: dict[str, Any], path: Path) -> None:
     """Write a PNG: erasure (x) against retention (y), one point per method with its 95 % intervals.
 
     Of the first group of the summary: one concept at a time, where there are such cells. Names stand beside the plot in
     the order of their points, since the best of the methods lie on top of each other.
     """
-    members = next(iter(groups(dict.fromkeys(columns["erased"].tolist())).values()))
-    counted = np.isin(columns["erased"], list(members))
-    points: list[tuple[str, Interval, Interval]] = []
-    for method in dict.fromkeys(columns["method"].tolist()):
-        chosen = counted & (columns["method"] == method)
-        if method != BASE and chosen.any():
-            rows = {name: column[chosen] for name, column in columns.items()}
-            points.append((method, bootstrap(rows, overall_erasure, 300), bootstrap(rows, overall_retention, 300)))
+    methods = next(iter(summary.values()))
+    points = [
+        (name, Interval(**found["erasure"]), Interval(**found["retention"]))
+        for name, found in methods.items()
+        if name != BASE
+    ]
     points.sort(key=lambda point: (-point[2].value, -point[1].value))
     figure = _figure(9.5, 6.0)
     axis = figure.subplots()
@@ -60,16 +56,15 @@ def plot_trade_off(columns: dict[str, np.ndarray], path: Path) -> None:
     _save(figure, path)
 
 
-def plot_heat_map(columns: dict[str, np.ndarray], path: Path) -> None:
+def plot_heat_map(summary: dict[str, Any], path: Path) -> None:
     """Write a PNG: the harmonic mean of each method (rows) on each set of erased concepts (columns)."""
-    methods = [m for m in dict.fromkeys(columns["method"].tolist()) if m != BASE]
-    erased = list(dict.fromkeys(columns["erased"].tolist()))
-    values = np.full((len(methods), len(erased)), np.nan)
-    for i, method in enumerate(methods):
-        for j, name in enumerate(erased):
-            chosen = (columns["method"] == method) & (columns["erased"] == name)
-            if chosen.any():
-                values[i, j] = harmonic_mean({key: column[chosen] for key, column in columns.items()})
+    found: dict[str, dict[str, float]] = {}
+    for group in summary.values():
+        for name, figures in group.items():
+            found.setdefault(name, {}).update(figures[BY_SET])
+    erased = list(dict.fromkeys(name for by_set in found.values() for name in by_set))
+    methods = [name for name in found if name != BASE]
+    values = np.array([[found[method].get(name, np.nan) for name in erased] for method in methods])
     figure = _figure(2.6 + 0.32 * len(erased), 2.2 + 0.28 * len(methods))
     axis = figure.subplots()
     image = axis.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from snce.bench.ablations import ABLATIONS, ablation_tables
 from snce.bench.cells import Bench
 from snce.bench.execute import run_cells, train_shared
+from snce.bench.join import join_summaries, read_summary
 from snce.bench.plan import all_cells, chosen_methods
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import write_report
 from snce.bench.rows import join_rows, read_rows
 from snce.bench.shards import shard
 from snce.bench.summary import VALIDATION, markdown, summarise, write_summary
-from snce.bench.tuning import tune
+from snce.bench.tuning import read_tuned, tune
 from snce.storage import write_text
 
 if TYPE_CHECKING:
@@ -36,16 +37,18 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     methods = chosen_methods(config.methods)
     cells = all_cells(config, methods)
     shard(cells, config.shard)  # a bad one is refused before the work
+    others = read_summary(config.join) if config.join else {}
+    earlier = read_tuned(config.tuned) if config.tuned else {}
     bench = Bench(config.out, progress=True)
     train_shared(bench, methods, config.workers, console)
-    best = tune(bench, methods, config.workers, console) if config.tune else {}
+    best = tune(bench, methods, config.workers, console, earlier) if config.tune else {}
     cells = [replace(cell, setting=best.get(cell.method)) for cell in cells]
     parts = config.out / "parts"
     run_cells(bench, shard(cells, config.shard), parts, config.workers, console, "precision suite")
     found = [path for cell in cells if (path := parts / f"{cell.key}.parquet").exists()]  # of all shards
     join_rows(found, config.out / "results.parquet")
     columns, metadata = read_rows(found)
-    summary = summarise(columns, metadata)
+    summary = join_summaries(summarise(columns, metadata), others)
     write_summary(config.out, summary)
     if not ABLATIONS.keys().isdisjoint(methods):
         write_text(config.out / "ablations.md", ablation_tables(summary[VALIDATION]))
@@ -54,7 +57,7 @@ def run_bench(config: BenchConfig, console: Console) -> None:
         "heat-map.png": ("Harmonic mean by method and erased concepts.", plot_heat_map),
     }
     for name, (_, plot) in plots.items():
-        plot(columns, config.out / name)
+        plot(summary, config.out / name)
     captions = [(caption, config.out / name) for name, (caption, _) in plots.items()]
     write_report(config.out / "report.html", summary, captions, [path.with_suffix(".png") for path in found])
     console.print(markdown(summary), markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from snce.bench.costs import cost_cells, cost_figures
 from snce.bench.lineup import BASE
-from snce.bench.measures import MEASURES, Interval, bootstrap
+from snce.bench.measures import MEASURES, Interval, bootstrap, harmonic_mean
 from snce.bench.rows import SEPARATOR
 from snce.demo.table import validation_concepts
 from snce.emblem.vocabulary import vocabulary
@@ -25,8 +26,8 @@ COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: senten
            "kept: neighbours", "kept: styles", "pair precision", "identical", "fréchet distance")  # fmt: skip
 """Measures in the table, in this order; the JSON has all."""
 _SHARES = set(COLUMNS) - {"fréchet distance"}
-
-
+BY_SET = "harmonic mean by set"
+STAMP = "stamp"
 _NOT_MEASURED = Interval(*(float("nan"),) * 3)._asdict()
 
 VALIDATION = "Validation concepts"
@@ -60,15 +61,33 @@ def summarise(columns: Columns, metadata: Sequence[dict[str, str]], samples: int
         for method in dict.fromkeys(columns["method"].tolist()):
             chosen = (columns["method"] == method) & np.isin(columns["erased"], list(members))
             if chosen.any():
-                rows = {name: column[chosen] for name, column in columns.items()}
+                rows = _take(columns, chosen)
+                own = [m for m in metadata if m["erased"] in members and m["method"] == method]
                 methods[method] = {
                     "setting": float(rows["setting"][0]),
                     "sets": len(set(rows["erased"].tolist())),
                     "pictures": int(chosen.sum()),
-                    **{name: bootstrap(rows, measure, samples)._asdict() for name, measure in MEASURES.items()},
+                    **{name: i._asdict() for name, i in bootstrap(rows, MEASURES, samples).items()},
                     **_costs([m for m in metadata if m["erased"] in members], method),
+                    BY_SET: _by_set(rows),
+                    STAMP: _stamp(own),
                 }
     return result
+
+
+def _take(columns: Columns, chosen: np.ndarray) -> Columns:
+    return {name: column[chosen] for name, column in columns.items()}
+
+
+def _by_set(rows: Columns) -> dict[str, float]:
+    names = dict.fromkeys(rows["erased"].tolist())
+    return {name: harmonic_mean(_take(rows, rows["erased"] == name)) for name in names}
+
+
+def _stamp(metadata: Sequence[dict[str, str]]) -> str:
+    """The same for methods that drew the same prompts with the same model, and were judged by the same judge."""
+    sets = sorted(f"{m['erased']}: {m['stamp']}" for m in metadata)
+    return hashlib.sha256("\n".join(sets).encode()).hexdigest()[:16]
 
 
 def _costs(metadata: Sequence[dict[str, str]], method: str) -> dict[str, float]:

@@ -1,0 +1,59 @@
+"""Joining the summaries of two runs: methods that were drawn on the same prompts can be compared, whoever drew them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from snce.bench.costs import COST_FIGURES
+from snce.bench.lineup import BASE
+from snce.bench.measures import MEASURES, Interval
+from snce.bench.summary import BY_SET, STAMP
+from snce.errors import SnceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What `write_summary` wrote.
+
+    Raises:
+        SnceError: it cannot be read, or is no such file.
+    """
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        for methods in summary.values():
+            for found in methods.values():
+                _check(found)
+    except OSError as error:
+        raise SnceError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SnceError(f"{path} is no summary.json of this version of snce bench") from error
+    return summary
+
+
+def _check(found: dict[str, Any]) -> None:
+    for name in MEASURES:
+        [float(value) for value in Interval(**found[name])]
+    [float(found[name]) for name in ("setting", *COST_FIGURES)]
+    [float(value) for value in found[BY_SET].values()]
+    found[STAMP].strip()
+
+
+def join_summaries(own: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """`own` with those methods of `others` that it does not have, group by group, and groups that only `others` has.
+
+    Raises:
+        SnceError: a group of both was drawn on other concepts or prompts, or with another model or judge.
+    """
+    joined = {title: dict(own.get(title, {})) for title in (*others, *own)}
+    for title, methods in others.items():
+        for name, found in methods.items():
+            if title in own and found[STAMP] != own[title][BASE][STAMP]:
+                raise SnceError(
+                    f"cannot join the summaries: {name!r} in {title!r} was measured on other concepts or prompts, or "
+                    "with another version of Emblem or its judge"
+                )
+            joined[title].setdefault(name, found)
+    return joined

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snce.erase.bake import bake
     from snce.erase.build import build_eraser
     from snce.erase.eraser import ConceptEraser
     from snce.errors import SnceError
@@ -32,6 +33,7 @@ __all__ = [
     "TextTower",
     "TrainConfig",
     "__version__",
+    "bake",
     "build_eraser",
     "find_neurons",
     "harvest",
@@ -49,6 +51,7 @@ _HOMES = {
     "SparseAutoencoder": "snce.sae.model",
     "TextTower": "snce.text.towers",
     "TrainConfig": "snce.sae.train",
+    "bake": "snce.erase.bake",
     "build_eraser": "snce.erase.build",
     "find_neurons": "snce.neurons.find",
     "harvest": "snce.text.harvest",

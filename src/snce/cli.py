@@ -43,6 +43,7 @@ COMMANDS = {
     "find": Command("snce.commands.find", "FindOptions", "run_find"),
     "generate": Command("snce.commands.generate", "GenerateOptions", "run_generate"),
     "convert": Command("snce.commands.convert", "ConvertOptions", "run_convert"),
+    "bake": Command("snce.commands.bake", "BakeOptions", "run_bake"),
     "inspect": Command("snce.commands.inspect", "InspectOptions", "run_inspect"),
     "push": Command("snce.commands.push", "PushOptions", "run_push"),
     "concepts": Command("snce.commands.concepts", "ConceptsOptions", "run_concepts"),

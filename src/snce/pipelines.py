@@ -34,12 +34,37 @@ def load_pipeline(model: str) -> DiffusionPipeline:
 
         return load()
     _refuse_what_is_no_model(model)
+    from snce.erase.baked_folder import has_our_code
+
     try:
-        return read_pipeline(model)
+        # a baked pipeline: the code in its folder is this library's own, byte for byte, and so may run
+        return read_pipeline(model, trust_remote_code=has_our_code(Path(model).expanduser()))
     # a missing or damaged file surfaces as nearly any exception of diffusers, transformers, safetensors or the hub
     except Exception as error:
         where = "" if Path(model).is_dir() else " from the hub or its local cache (mistyped, or offline?)"
         raise SnceError(f"cannot load model {model!r}{where}: {_first_line(error)}") from error
+
+
+def pipeline_folder(model: str) -> Path:
+    """The folder with the files of the pipeline called `model`, downloaded if need be.
+
+    Raises:
+        SnceError: as `load_pipeline`.
+    """
+    if model == EMBLEM:
+        from snce.emblem.load import weights_folder
+
+        return weights_folder() / "pipeline"
+    _refuse_what_is_no_model(model)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+    try:
+        return Path(DiffusionPipeline.download(model, use_safetensors=True))
+    except Exception as error:  # as in `load_pipeline`
+        raise SnceError(f"cannot download model {model!r} (mistyped, or offline?): {_first_line(error)}") from error
 
 
 def read_pipeline(model: str | Path, **options: Any) -> Any:

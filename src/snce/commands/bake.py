@@ -1,0 +1,66 @@
+"""`snce bake`: a copy of a model whose text encoder carries its erasers in itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from snce.commands.console import stderr, stdout
+from snce.errors import SnceError
+
+DESCRIPTION = """\
+Write a copy of a model, as a diffusers folder, whose text encoder carries the erasers in itself: whoever loads it
+cannot forget them. Plain diffusers loads it, without snce:
+
+  DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True)
+
+The code that this runs is one short file in the folder; without it the folder does not load. Pictures are, bit for bit,
+those of the model with the erasers attached.
+
+NEGATIVE PROMPTS ARE EDITED TOO: a baked encoder cannot know a negative prompt from a prompt. "negative: a bomb" no
+longer keeps a bomb out once "bomb" is baked.
+
+Examples:
+  snce bake emblem --eraser bomb.safetensors --out runs/emblem-without-bomb
+  snce bake path/to/model --eraser bomb.safetensors --eraser axe.safetensors --out runs/safer
+  snce generate runs/emblem-without-bomb --prompt "a bomb" --out after.png"""
+
+
+@dataclass(frozen=True)
+class BakeOptions:
+    """Write a copy of a model whose text encoder carries its erasers in itself."""
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """"emblem", a diffusers folder, or a hub id."""
+    eraser: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], tyro.conf.arg(metavar="FILE.safetensors")]
+    """An eraser that was made for this model; give it several times for several concepts."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """The folder to write; it must not exist, or be empty."""
+
+
+def run_bake(options: BakeOptions) -> None:
+    """Write the folder, whole or not at all.
+
+    Raises:
+        SnceError: see `snce.erase.bake.bake`.
+    """
+    if not options.eraser:
+        raise SnceError("nothing to bake: give --eraser FILE.safetensors once or more")
+    with stderr().status(f"baking {options.model}"):
+        import diffusers.utils.logging
+        import transformers.utils.logging
+
+        for library in (diffusers.utils.logging, transformers.utils.logging):
+            library.set_verbosity_error()
+            library.disable_progress_bar()
+        from snce.erase.bake import bake
+
+        bake(options.model, options.eraser, options.out)
+    stdout().print(
+        f"{options.out} written; load it with "
+        f'DiffusionPipeline.from_pretrained("{options.out}", trust_remote_code=True)\n'
+        "Negative prompts are edited too: see its README.md.",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,103 @@
+"""The folder of a baked pipeline: built beside its place and moved there whole; the code and files that it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snce.errors import SnceError
+from snce.storage import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+NOT_COPIED = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".h5", ".msgpack", ".onnx", ".onnx_data", ".pb"}
+"""Pickles, and weights for other runtimes: safetensors only."""
+LICENCES = ("LICEN[CS]E*", "NOTICE*")
+
+
+@contextmanager
+def built(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`; rename it to `out` if the block succeeds, remove it if not.
+
+    Raises:
+        SnceError: `out` exists and is not an empty folder, or cannot be written.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise SnceError(f"{out} exists and is not an empty folder; give another --out, or remove it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise SnceError(f"cannot write {out}: {error.strerror or error}") from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(out)  # an empty folder there gives way
+    except OSError as error:
+        raise SnceError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """model_index.json of a pipeline.
+
+    Raises:
+        SnceError: it is damaged, or names a pipeline class of its own code.
+    """
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SnceError(f"cannot read {folder / 'model_index.json'}: {error}") from error
+    if not isinstance(index.get("_class_name"), str):
+        raise SnceError(f"{folder} holds a pipeline class of its own, which cannot be baked")
+    return index
+
+
+def write_index(folder: Path, index: dict[str, Any]) -> None:
+    write_text(folder / "model_index.json", json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def code_file() -> tuple[str, bytes]:
+    """(module name, contents) of the code that goes into a folder. The name holds a hash of the contents: diffusers
+    keeps one copy per name, for all folders."""
+    code = files("snce.erase").joinpath("baked.py").read_bytes()
+    return f"snce_erased_{hashlib.sha256(code).hexdigest()[:8]}", code
+
+
+def has_our_code(folder: Path) -> bool:
+    """Whether `folder` is a baked pipeline and all code in it is, byte for byte, that of this version of snce."""
+    name, code = code_file()
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    towers = [part for part, value in index.items() if isinstance(value, list) and value[:1] == [name]]
+    ours = {folder / tower / f"{name}.py" for tower in towers}
+    return bool(towers) and set(folder.rglob("*.py")) == ours and all(file.read_bytes() == code for file in ours)
+
+
+def copy_pipeline(source: Path, out: Path, index: dict[str, Any], without: Collection[str], card: Path) -> None:
+    """Copy the folders of a pipeline's components but `without`, and its licences; its `card` becomes README.base.md.
+
+    Nothing else at the top of the folder comes along: single-file checkpoints there hold the plain text encoder.
+    """
+    for name, value in index.items():
+        if isinstance(value, list) and value[0] is not None and name not in without and (source / name).is_dir():
+            shutil.copytree(source / name, out / name, ignore=_ignored, copy_function=shutil.copyfile)
+    for pattern in LICENCES:
+        for file in source.glob(pattern):
+            shutil.copyfile(file, out / file.name)
+    if card.is_file():
+        shutil.copyfile(card, out / "README.base.md")
+
+
+def _ignored(_folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if Path(name).suffix in NOT_COPIED or name.startswith(".")}

@@ -1,0 +1,97 @@
+"""The README of a baked pipeline: what is taken out, how to load it, whom that trusts, what it cannot do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from snce.erase.baked_folder import code_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def render_readme(model: str, folder: Path, towers: Sequence[str]) -> str:
+    """README.md of the baked pipeline in `folder`, made from `model`, with these text encoders edited."""
+    about = {t: json.loads((folder / t / "config.json").read_text(encoding="utf-8"))["snce"] for t in towers}
+    concepts = list(dict.fromkeys(concept for entry in about.values() for concept in entry["concepts"]))
+    version = next(iter(about.values()))["version"]
+    name, contents = code_file()
+    code = "\n".join(f"- `{tower}/{name}.py`" for tower in towers)
+    return f"""{_header(model)}
+# {_base(model)} without {_and(concepts)}
+
+A copy of the diffusers pipeline `{_base(model)}` whose text encoder has the neurons below switched off in what it hands
+to the denoiser. A prompt on which none of them fires gives the same picture as before, bit for bit.
+Made with [snce](https://arxiv.org/abs/2509.21008) {version} (`snce bake`).
+
+```python
+import torch
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("path/to/this/folder", torch_dtype=torch.float32, trust_remote_code=True)
+```
+
+## What was baked
+
+{_neurons(about)}
+
+{_erasers(about)}
+
+## Negative prompts are edited too
+
+The encoder cannot know whether a text is a prompt or a negative prompt, and edits both: a negative prompt that names
+{_and(concepts)} no longer keeps it out. Where that matters, use the original model with the eraser attached.
+
+## What loading it trusts
+
+`trust_remote_code=True` runs the Python file below, which is in this folder and makes the edit. It is short, it imports
+torch and transformers alone, and it needs no snce. Read it; or compare it with `snce/erase/baked.py` of snce {version},
+whose SHA-256 is {hashlib.sha256(contents).hexdigest()}; or load the
+folder with `snce.load_pipeline`, which runs it only if the two are the same:
+
+{code}
+
+Without `trust_remote_code=True`, loading fails; so does loading the encoder's weights into the plain class. The edit is
+not lost by mistake. Whoever has the weights can still take it out by hand: this is no lock.
+
+## Licence
+
+That of the original model: see its licence files and README.base.md, where it has them.
+"""
+
+
+def _header(model: str) -> str:
+    base = f"base_model: {model}\n" if model.count("/") == 1 and not model.startswith((".", "~", "/")) else ""
+    return f"---\nlibrary_name: diffusers\n{base}tags:\n- concept-erasure\n- custom_code\n---\n"
+
+
+def _base(model: str) -> str:
+    """The model's name, without the folders of the machine that it was baked on."""
+    return model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _and(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _neurons(about: dict[str, dict]) -> str:
+    rows = ["| text encoder | concept | threshold | strength | fires |", "|---|---|---|---|---|"]
+    for tower, entry in about.items():
+        for concept, threshold, strength, whole in zip(
+            entry["concepts"], entry["thresholds"], entry["strengths"], entry["whole_prompt"], strict=True
+        ):
+            reach = "for a whole prompt" if whole else "at each position by itself"
+            shown = concept.replace("|", "\\|")
+            rows.append(f"| `{tower}.{entry['module']}` | {shown} | {threshold:.6g} | {strength:.6g} | {reach} |")
+    return "\n".join(rows)
+
+
+def _erasers(about: dict[str, dict]) -> str:
+    lines = [f"| {e['file']} | `{e['sha256']}` |" for entry in about.values() for e in entry["erasers"]]
+    prints = ", ".join(f"`{entry['fingerprint']}` ({tower})" for tower, entry in about.items())
+    table = "\n".join(["| eraser file | SHA-256 |", "|---|---|", *dict.fromkeys(lines)])
+    return f"{table}\n\nFingerprint of the encoder before: {prints}."

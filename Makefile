@@ -11,14 +11,15 @@ PARALLEL := --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint slow emblem
+.PHONY: help demo test lint slow ecosystem ecosystem-tests emblem
 
 help:
-	@echo 'make demo     erase a concept from Emblem, the embedded model, and show it: demo/grid.png'
-	@echo 'make test     lint, format, types, and the tests (under five minutes)'
-	@echo 'make lint     the first three of these'
-	@echo 'make slow     the tests that take minutes each'
-	@echo 'make emblem   make Emblem again from nothing (hours; needs npm)'
+	@echo 'make demo       erase a concept from Emblem, the embedded model, and show it: demo/grid.png'
+	@echo 'make test       lint, format, types, and the tests (under five minutes)'
+	@echo 'make lint       the first three of these'
+	@echo 'make slow       the tests that take minutes each'
+	@echo 'make ecosystem  the tests beside SAELens, sparsify and eval-unlearn, in an environment of their own'
+	@echo 'make emblem     make Emblem again from nothing (hours; needs npm)'
 	@echo
 	@echo 'Options: make demo ARGS="--concept bomb --out runs/bomb", make test ARGS="-k eraser", PYTHON=python3.12'
 
@@ -35,6 +36,13 @@ lint: $(READY)-dev
 
 slow: $(READY)-dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# these libraries bring fifty packages along: not into the environment that everything else is tested in
+ecosystem:
+	@$(MAKE) --no-print-directory VENV=.venv-ecosystem ecosystem-tests
+
+ecosystem-tests: $(READY)-ecosystem,tests
+	$(BIN)/python -m pytest -m ecosystem tests/ecosystem $(ARGS)
 
 emblem: $(READY)-recipes
 	$(BIN)/python -m recipes.emblem

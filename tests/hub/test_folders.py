@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -124,3 +126,12 @@ def test_a_damaged_file(tmp_path):
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(SnceError, match="truncated"):
         ConceptEraser.from_pretrained(tmp_path)
+
+
+def test_neither_importing_nor_reading_a_folder_needs_the_client_of_the_hub(tmp_path):
+    random_eraser(1).save_pretrained(tmp_path)
+    script = (
+        "import sys; from snce import ConceptEraser, SparseAutoencoder; ConceptEraser.from_pretrained(sys.argv[1]); "
+        "sys.exit('huggingface_hub' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 0

@@ -56,7 +56,7 @@ LIMITS = """\
 
 
 def _concept(name: str, entry: dict[str, Any]) -> str:
-    rows = [row for row in entry.get("neurons", []) if row.keys() >= _FIGURES]
+    rows = [row for row in entry.get("neurons", []) if _is_told(row)]
     if not rows:
         return f"## {name}\n\nThe file does not say how its neuron was found."
     lines = [
@@ -68,8 +68,8 @@ def _concept(name: str, entry: dict[str, Any]) -> str:
     notes = []
     for row in rows:
         lines.append(
-            f"| {row['neuron']} | {row['score']:.3f} | {row['rule']} | {row['threshold']:.3f} | {row['recall']:.1%} | "
-            f"{row['false_fires']:.1%} |"
+            f"| {row['neuron']} | {row['score']:.3f} | {row.get('rule', '?')} | {row['threshold']:.3f} | "
+            f"{row['recall']:.1%} | {row['false_fires']:.1%} |"
         )
         if row.get("frequency_target", 1.0) < CARRIES:
             notes.append(
@@ -85,7 +85,10 @@ def _concept(name: str, entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_FIGURES = {"neuron", "score", "rule", "threshold", "recall", "false_fires"}
+def _is_told(row: dict[str, Any]) -> bool:
+    """Whether a neuron's entry has the figures of a row: an eraser can be made without."""
+    figures = ("neuron", "score", "threshold", "recall", "false_fires")
+    return all(isinstance(row.get(name), int | float) for name in figures)
 
 
 def _use(eraser: ConceptEraser, file_name: str, repo_id: str | None) -> str:
@@ -114,7 +117,7 @@ def _made_for(eraser: ConceptEraser) -> str:
         lines.append(f"- pipeline class `{eraser.pipeline}`; it fits any model with the same text encoder")
     for entry in list(eraser.card.values())[:1]:
         sae, metrics = entry.get("sae"), entry.get("sae_metrics")
-        if sae:
+        if sae and {"latents", "k", "support"} <= set(sae):
             lines.append(f"- SAE with {sae['latents']} neurons, k = {sae['k']}, {sae['support']} code")
         if metrics:
             lines.append("- its metrics: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))

@@ -66,7 +66,9 @@ def prompt_activation(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
 def fires(u: Tensor, neurons: Neurons) -> Tensor:
     """Where each neuron is taken out, bool [b, positions, n]. u: activations [b, positions, n]."""
     above = u > neurons.threshold.clamp_min(0)
-    return torch.where(neurons.whole_prompt, above.any(1, keepdim=True) & (u > 0), above)
+    in_prompt = above.any(1, keepdim=True) & (u > 0)
+    # not torch.where: ONNX runtimes have none for booleans
+    return (neurons.whole_prompt & in_prompt) | (~neurons.whole_prompt & above)
 
 
 def amounts(u: Tensor, neurons: Neurons) -> Tensor:

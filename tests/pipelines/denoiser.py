@@ -33,9 +33,9 @@ def denoiser(pipe: DiffusionPipeline) -> nn.Module:
 
 
 @torch.no_grad()
-def run(pipe: DiffusionPipeline, prompt: str | list[str], seed: int = 0, **options: Any) -> Any:
+def run(pipe: Any, prompt: str | list[str], **options: Any) -> Any:
     """The pipeline's own call in its smallest form: one step, from a fixed seed. Returns its first output."""
-    calls = {"num_inference_steps": 1, "generator": torch.Generator().manual_seed(seed)} | CALLS[type(pipe).__name__]
+    calls = {"num_inference_steps": 1, "generator": torch.Generator().manual_seed(0)} | CALLS[type(pipe).__name__]
     return pipe(prompt=prompt, return_dict=False, **(calls | options))[0]
 
 

@@ -46,8 +46,8 @@ def quiet(pipe: Pipeline) -> Pipeline:
 
 def clip_encoder(
     tokenizer: PreTrainedTokenizerBase, width: int = 32, layers: int = 3, projection: int | None = None, **config: Any
-) -> CLIPTextModel | CLIPTextModelWithProjection:
-    """With `projection`, the class that ends in a projection of the pooled output to that width."""
+) -> Any:
+    """A `CLIPTextModel`; with `projection`, the class that ends in a projection of the pooled output to that width."""
     config = {
         "vocab_size": len(tokenizer),
         "hidden_size": width,

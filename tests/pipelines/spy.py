@@ -70,8 +70,8 @@ def spy(
     def leave_encoder(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         name, *index = point.output
         if index:
-            states = list(output[name])
-            states[index[0]] = changed(states[index[0]])
+            states, i = list(output[name]), int(index[0])
+            states[i] = changed(states[i])
             output[name] = tuple(states)
         else:
             output[name] = changed(output[name])

@@ -6,8 +6,11 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import enable_progress_bars, logging
 
-from tests.hub.fake_hub import running
+from snce import cli
+from tests.hub.fake_hub import TOKEN, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,3 +44,35 @@ def hub(monkeypatch):
 def cache(tmp_path) -> Path:
     """Where downloaded files are kept, in place of the user's own cache."""
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def logged_in(hub, cache, monkeypatch):
+    """The fake hub is the one that is asked unless another is named, by a user who has logged in."""
+    # these are read from the environment when the library is imported, which was long ago
+    address = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + address)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    verbosity = logging.get_verbosity()
+    yield hub
+    enable_progress_bars()
+    logging.set_verbosity(verbosity)
+
+
+@pytest.fixture
+def snce(logged_in, monkeypatch, capsys):
+    """Run a command against the fake hub; return (exit code, output, errors)."""
+
+    def run(*arguments: object, token: str | None = TOKEN) -> tuple[int, str, str]:
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        if token is not None:
+            monkeypatch.setenv("HF_TOKEN", token)
+        capsys.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run

@@ -8,9 +8,7 @@ import sys
 
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import enable_progress_bars, logging
 
-from snce import cli
 from snce.erase.eraser import ConceptEraser
 from tests.examples import random_eraser
 from tests.hub.fake_hub import TOKEN
@@ -40,31 +38,6 @@ def test_a_process_of_its_own_asks_the_hub_of_its_environment_and_no_other(hub, 
     assert "neuron of cigarette" in done.stdout
     assert hub.repos["alice/erasers"].private
     assert hub.files("alice/erasers")["e.safetensors"] == (tmp_path / "e.safetensors").read_bytes()
-
-
-@pytest.fixture
-def snce(hub, cache, monkeypatch, capsys):
-    """Run a command against the fake hub; return (exit code, output, errors)."""
-
-    def run(*arguments: object, token: str | None = TOKEN) -> tuple[int, str, str]:
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        if token is not None:
-            monkeypatch.setenv("HF_TOKEN", token)
-        capsys.readouterr()
-        code = cli.main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    # these are read from the environment when the library is imported, which was long ago
-    address = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + address)
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    verbosity = logging.get_verbosity()
-    yield run
-    enable_progress_bars()
-    logging.set_verbosity(verbosity)
 
 
 def test_a_pushed_eraser_draws_the_same_pictures_from_the_hub(studio, snce, hub, tmp_path):

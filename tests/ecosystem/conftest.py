@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import pytest
 import torch
 
+from snce.emblem.concepts import load_concept
 from snce.emblem.corpus import captions_for_training
 from snce.sae.formats import SAEOrigin
 from snce.sae.model import SAEConfig, SparseAutoencoder
@@ -52,6 +54,29 @@ def saes(embeddings) -> dict[str, SparseAutoencoder]:
         made[name], _ = train_sae(embeddings, config, TrainConfig(steps=80, batch=32, dead_after=20))
         calibrate_thresholds(made[name], embeddings)
     return made
+
+
+class Violin(NamedTuple):
+    """The concept's prompts and an SAE that knows it; half of the prompts was kept from the SAE."""
+
+    sae: SparseAutoencoder
+    rank: tuple[Embeddings, Embeddings]
+    test: tuple[Embeddings, Embeddings]
+    targets: list[str]
+    neutrals: list[str]
+
+
+@pytest.fixture(scope="session")
+def violin(emblem_tower, embeddings) -> Violin:
+    """Of Emblem's own concepts, one that a small SAE learns in a moment."""
+    concept = load_concept("violin")
+    targets, neutrals = concept.targets[:80], concept.neutrals[:80]
+    (rank_t, test_t), (rank_n, test_n) = (harvest(emblem_tower, prompts).halves() for prompts in (targets, neutrals))
+    parts = (embeddings, rank_t, rank_n)
+    corpus = Embeddings(torch.cat([part.x for part in parts]), torch.cat([part.kinds for part in parts]))
+    sae, _ = train_sae(corpus, SAEConfig(256, latents=256, k=4), TrainConfig(steps=200, batch=32, dead_after=20))
+    calibrate_thresholds(sae, corpus)
+    return Violin(sae, (rank_t, rank_n), (test_t, test_n), list(targets), list(neutrals))
 
 
 @pytest.fixture(params=CODES)

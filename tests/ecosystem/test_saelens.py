@@ -17,14 +17,9 @@ from sae_lens import (
 )
 from sae_lens.saes.sae import TrainStepInput
 
-from snce.emblem.concepts import load_concept
 from snce.erase.build import build_eraser
 from snce.neurons.find import find_neurons
-from snce.sae.model import SAEConfig
 from snce.sae.saelens import load_saelens, save_saelens
-from snce.sae.thresholds import calibrate_thresholds
-from snce.sae.train import TrainConfig, train_sae
-from snce.text.harvest import Embeddings, harvest
 from tests.ecosystem.coding import (
     activations,
     assert_close_where,
@@ -175,28 +170,19 @@ def test_an_sae_that_saelens_trained_with_batchtopk(embeddings, emblem_tower, x,
 # -- and used ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_neuron_of_a_concept_is_found_in_an_sae_from_saelens(embeddings, emblem_tower, origin, tmp_path):
+def test_the_neuron_of_a_concept_is_found_in_an_sae_from_saelens(violin, embeddings, emblem_tower, origin, tmp_path):
     """By way of SAELens' own saving, so that nothing of ours is left in the folder but the numbers."""
-    concept = load_concept("violin")
-    target, neutral = (harvest(emblem_tower, prompts[:80]) for prompts in (concept.targets, concept.neutrals))
-    (rank_t, test_t), (rank_n, test_n) = target.halves(), neutral.halves()
-    corpus = Embeddings(*(torch.cat(parts) for parts in zip(*map(parts_of, (embeddings, rank_t, rank_n)), strict=True)))
-    mine, _ = train_sae(corpus, SAEConfig(256, latents=256, k=4), TrainConfig(steps=200, batch=32, dead_after=20))
-    calibrate_thresholds(mine, corpus)
-    save_saelens(mine, tmp_path / "out", origin)
+    save_saelens(violin.sae, tmp_path / "out", origin)
     theirs = SAE.load_from_disk(tmp_path / "out")
     del theirs.cfg.metadata.snce
     theirs.save_model(tmp_path / "theirs")
     sae, _ = load_saelens(tmp_path / "theirs", emblem_tower, embeddings)
-    cards = find_neurons(sae, rank_t, rank_n)[:1]
-    eraser = build_eraser("violin", sae, cards, emblem_tower, test_t, test_n)
+    cards = find_neurons(sae, *violin.rank)[:1]
+    eraser = build_eraser("violin", sae, cards, emblem_tower, *violin.test)
     entry = eraser.card["violin"]["neurons"][0]
     assert entry["recall"] > 0.9
     assert entry["false_fires"] < 0.1
     # and the eraser keeps the promise, whoever trained the SAE
-    silent = eraser.activations(neutral.x)[:, 0] <= eraser.neurons.threshold[0]
-    assert torch.equal(eraser.edit(neutral.x[silent]), neutral.x[silent])
-
-
-def parts_of(data: Embeddings) -> tuple[torch.Tensor, torch.Tensor]:
-    return data.x, data.kinds
+    neutral = violin.test[1].x
+    silent = eraser.activations(neutral)[:, 0] <= eraser.neurons.threshold[0]
+    assert torch.equal(eraser.edit(neutral[silent]), neutral[silent])

@@ -44,6 +44,7 @@ COMMANDS = {
     "generate": Command("snce.commands.generate", "GenerateOptions", "run_generate"),
     "convert": Command("snce.commands.convert", "ConvertOptions", "run_convert"),
     "bake": Command("snce.commands.bake", "BakeOptions", "run_bake"),
+    "export-onnx": Command("snce.commands.export_onnx", "ExportOnnxOptions", "run_export_onnx"),
     "inspect": Command("snce.commands.inspect", "InspectOptions", "run_inspect"),
     "push": Command("snce.commands.push", "PushOptions", "run_push"),
     "concepts": Command("snce.commands.concepts", "ConceptsOptions", "run_concepts"),

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from snce.commands.console import stderr, stdout
-from snce.errors import SnceError
+from snce.commands.console import quiet_libraries, stderr, stdout
 
 DESCRIPTION = """\
 Write a copy of a model, as a diffusers folder, whose text encoder carries the erasers in itself: whoever loads it
@@ -45,15 +44,8 @@ def run_bake(options: BakeOptions) -> None:
     Raises:
         SnceError: see `snce.erase.bake.bake`.
     """
-    if not options.eraser:
-        raise SnceError("nothing to bake: give --eraser FILE.safetensors once or more")
     with stderr().status(f"baking {options.model}"):
-        import diffusers.utils.logging
-        import transformers.utils.logging
-
-        for library in (diffusers.utils.logging, transformers.utils.logging):
-            library.set_verbosity_error()
-            library.disable_progress_bar()
+        quiet_libraries()
         from snce.erase.bake import bake
 
         bake(options.model, options.eraser, options.out)

@@ -33,15 +33,20 @@ def on_terminal() -> bool:
 def open_pipeline(model: str) -> Any:
     """`load_pipeline`, without the chatter of the libraries below it."""
     with stderr().status(f"loading {model}"):
-        import diffusers.utils.logging
-        import transformers.utils.logging
-
-        for library in (diffusers.utils.logging, transformers.utils.logging):
-            library.set_verbosity_error()
-            library.disable_progress_bar()
+        quiet_libraries()
         from snce.pipelines import load_pipeline
 
         return load_pipeline(model)
+
+
+def quiet_libraries() -> None:
+    """No chatter and no progress bars of diffusers and transformers."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
 
 
 def check_output(path: Path, *suffixes: str) -> None:

@@ -86,7 +86,7 @@ def bake(model: str | Path, erasers: Sequence[str | Path], out: str | Path) -> P
             baked.save_pretrained(folder / tower)
             (folder / tower / f"{name}.py").write_bytes(code)
             index[tower] = [name, type(baked).__name__]
-            _check(folder / tower, plain, eraser, _tokenizer(source, tower))
+            _check(folder / tower, plain, eraser, load_tokenizer(source, tower))
         card = (source.parent if str(model) == EMBLEM else source) / "README.md"
         copy_pipeline(source, folder, index, without=set(towers), card=card)
         write_index(folder, index)
@@ -115,7 +115,7 @@ def load_encoder(folder: Path, index: dict[str, Any], tower: str) -> PreTrainedM
     library, kind = index[tower]
     if kind in ERASED.values():
         raise SnceError(
-            f"the {tower} of this model is baked already; bake the model that it was made from, with all erasers"
+            f"the {tower} of this model is baked already; take the model that it was made from, with all erasers"
         )
     if library != "transformers" or kind not in ERASED:
         raise SnceError(f"{library}.{kind} cannot be baked; {', '.join(ERASED)} can")
@@ -184,7 +184,8 @@ def describe(eraser: ConceptEraser, sources: Sequence[Source]) -> dict[str, Any]
     }
 
 
-def _tokenizer(folder: Path, tower: str) -> Any:
+def load_tokenizer(folder: Path, tower: str) -> Any:
+    """The tokenizer of a pipeline's text encoder."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder / tower.replace("text_encoder", "tokenizer"))

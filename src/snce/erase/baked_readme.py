@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def render_readme(model: str, folder: Path, towers: Sequence[str]) -> str:
     """README.md of the baked pipeline in `folder`, made from `model`, with these text encoders edited."""
-    about = {t: json.loads((folder / t / "config.json").read_text(encoding="utf-8"))["snce"] for t in towers}
-    concepts = list(dict.fromkeys(concept for entry in about.values() for concept in entry["concepts"]))
+    about, concepts = _read(folder, towers)
     version = next(iter(about.values()))["version"]
     name, contents = code_file()
     code = "\n".join(f"- `{tower}/{name}.py`" for tower in towers)
@@ -61,6 +60,33 @@ not lost by mistake. Whoever has the weights can still take it out by hand: this
 
 That of the original model: see its licence files and README.base.md, where it has them.
 """
+
+
+def render_onnx_readme(model: str, folder: Path, towers: Sequence[str]) -> str:
+    """README.md of the ONNX text encoders in `folder`."""
+    about, concepts = _read(folder, towers)
+    return f"""# Text encoder of {_base(model)} without {_and(concepts)}, as ONNX
+
+Laid out as optimum exports diffusers pipelines: put `{towers[0]}` in the place of that of the exported pipeline.
+In: `input_ids`, int32 [batch, sequence]. Out: `last_hidden_state`, float32 [batch, sequence, d], with the neurons below
+switched off; `pooler_output`, float32 [batch, d].
+
+{_neurons(about)}
+
+{_erasers(about)}
+
+**Negative prompts are edited too**: the encoder cannot know whether a text is a prompt or a negative prompt. A negative
+prompt that names {_and(concepts)} no longer keeps it out.
+
+The numbers are those of PyTorch to rounding, not bit for bit. A prompt whose activation lies within rounding of the
+threshold may fall on its other side.
+"""
+
+
+def _read(folder: Path, towers: Sequence[str]) -> tuple[dict[str, dict], list[str]]:
+    """What the configs of the encoders say of their edits, and the concepts."""
+    about = {t: json.loads((folder / t / "config.json").read_text(encoding="utf-8"))["snce"] for t in towers}
+    return about, list(dict.fromkeys(concept for entry in about.values() for concept in entry["concepts"]))
 
 
 def _header(model: str) -> str:

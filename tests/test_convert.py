@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 import torch
 
+from snce import cli
 from snce.cli import main
 from snce.erase.eraser import ConceptEraser
 from snce.pipelines import load_pipeline
@@ -14,6 +18,10 @@ from snce.sae.formats import load_sae
 from snce.text.harvest import harvest
 from snce.text.towers import TextTower
 from tests.studio import NEUTRALS, TARGETS, find, train
+
+PAGE = (Path(__file__).parents[1] / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    (snce .*)$", PAGE, re.MULTILINE)
+assert len(COMMANDS) >= 5
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +45,12 @@ def complaint(capsys):
 
 def convert(*arguments) -> None:
     assert main(["convert", *map(str, arguments)]) == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_page_are_understood(command):
+    run, _ = cli._parse(shlex.split(command)[1:])
+    assert callable(run)
 
 
 @pytest.mark.parametrize("library", ["saelens", "sparsify"])

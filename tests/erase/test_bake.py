@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionImg2ImgPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, CLIPTextModel
 
 from snce import load_pipeline
@@ -135,6 +135,18 @@ def test_the_plain_encoder_class_refuses_the_edited_weights(baked, kind):
 def test_torch_refuses_them_too_even_when_told_to_be_lenient(baked, pipe):
     with pytest.raises(RuntimeError, match="size mismatch"):
         pipe.text_encoder.load_state_dict(load_file(baked / "text_encoder" / "model.safetensors"), strict=False)
+
+
+@pytest.mark.parametrize(
+    "lost", ["final_layer_norm.threshold", "final_layer_norm.decoder", "encoder.layers.0.mlp.fc1.bias"]
+)
+def test_weights_that_have_lost_the_edit_are_no_model(tmp_path, baked, lost):
+    folder = tmp_path / "lost"
+    shutil.copytree(baked, folder)
+    file = folder / "text_encoder" / "model.safetensors"
+    save_file({key: tensor for key, tensor in load_file(file).items() if key != lost}, file, {"format": "pt"})
+    with pytest.raises(RuntimeError, match=f"lack {lost}"):
+        load(folder)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -11,6 +11,7 @@ the plain encoder hands over (https://arxiv.org/abs/2509.21008; the formulas are
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,17 @@ class _Erased(nn.Module):
         root = self._modules.get("text_model") or self  # nested or not, as the class and transformers' version have it
         inner = root.get_submodule(about["module"])
         root.set_submodule(about["module"], Edited(inner, about["neurons"], config.hidden_size, about["begin"]))
+
+    @classmethod
+    def from_pretrained(cls, *args, output_loading_info=False, **kwargs) -> Any:
+        load = super().from_pretrained  # pyright: ignore[reportAttributeAccessIssue] - of the class that stands beside
+        model, info = load(*args, output_loading_info=True, **kwargs)
+        if info["missing_keys"]:  # transformers would draw them at random, and a lost edit would be none
+            raise RuntimeError(
+                f"the weights lack {', '.join(sorted(info['missing_keys'])[:3])}, ...: the edit was taken out, or the "
+                "file is of a version of transformers that names weights otherwise (that changed in 5.6)"
+            )
+        return (model, info) if output_loading_info else model
 
 
 class ErasedCLIPTextModel(_Erased, CLIPTextModel):

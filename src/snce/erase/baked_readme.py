@@ -46,12 +46,16 @@ The encoder cannot know whether a text is a prompt or a negative prompt, and edi
 
 ## What loading it trusts
 
-`trust_remote_code=True` runs the Python file below, which is in this folder and makes the edit. It is short, it imports
-torch and transformers alone, and it needs no snce. Read it; or compare it with `snce/erase/baked.py` of snce {version},
-whose SHA-256 is {hashlib.sha256(contents).hexdigest()}; or load the
-folder with `snce.load_pipeline`, which runs it only if the two are the same:
+`trust_remote_code=True` runs the Python file below, which is in this folder and makes the edit. It is short, imports
+torch and transformers (5.6 or later) alone, and needs no snce:
 
 {code}
+
+Read it; or compare it with `snce/erase/baked.py` of snce {version}, whose SHA-256 is
+
+    {hashlib.sha256(contents).hexdigest()}
+
+or load the folder with `snce.load_pipeline`, which runs the file only if it is that of the snce installed.
 
 Without `trust_remote_code=True`, loading fails; so does loading the encoder's weights into the plain class. The edit is
 not lost by mistake. Whoever has the weights can still take it out by hand: this is no lock.

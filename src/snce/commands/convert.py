@@ -23,7 +23,8 @@ Examples:
   snce convert theirs runs/theirs --to snce --model emblem
   snce convert theirs runs/theirs --to snce --model stable-diffusion-v1-5/stable-diffusion-v1-5 --prompts captions.txt
 
-Both libraries code each token position by itself. An SAE of `snce train --support position` carries over exactly. One
+Both libraries code each token position by itself. An SAE of `snce train --support position` carries over exactly; with
+BatchTopK, SAELens gets it as a jumprelu with our thresholds, as it saves its own, unless you say --activation topk. One
 that codes prompts (the default of `snce train`) becomes a jumprelu of SAELens with our thresholds: a latent's highest
 activation in a prompt carries over where it passes the threshold, weaker positions fall silent. For sparsify, which has
 no thresholds, it is refused.

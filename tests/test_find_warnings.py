@@ -16,7 +16,7 @@ def warnings_of(capsys, frequencies, recall=1.0, false_fires=0.0):
     point = {"threshold": 0.1, "recall": recall, "false_fires": false_fires}
     entry = {"neurons": [{**asdict(card), **point} for card in cards]}
     other = NeuronCard(99, 0.1, "modulated", 0.1, 0.0, 1.0, 0.0, 0.5)  # ranked, not chosen
-    show_neurons([*cards, other], SimpleNamespace(card={"x": entry}), "x")
+    show_neurons([*cards, other], SimpleNamespace(card={"x": entry}, place="text_encoder.final_layer_norm"), "x")
     return " ".join(capsys.readouterr().err.split())
 
 

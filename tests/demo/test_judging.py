@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import wraps
 
 import pytest
 import torch
@@ -28,10 +29,12 @@ def calls(monkeypatch):
     """The prompts of every call that encodes some."""
     seen, original = [], StableDiffusionPipeline.encode_prompt
 
+    @wraps(original)
     def counting(self, prompt=None, *args, **kwargs):
+        encoded = original(self, prompt, *args, **kwargs)  # it does not come back where only tokens are asked for
         if prompt is not None:  # the pipeline itself asks once more, with the embeddings in hand
             seen.append(prompt)
-        return original(self, prompt, *args, **kwargs)
+        return encoded
 
     monkeypatch.setattr(StableDiffusionPipeline, "encode_prompt", counting)
     return seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 
 import pytest
 from diffusers import StableDiffusionPipeline
@@ -41,10 +41,12 @@ def calls():
     """The prompts of every call that encodes some, and whether something was attached to it."""
     seen, original = [], StableDiffusionPipeline.encode_prompt
 
+    @wraps(original)
     def counting(self, prompt=None, *args, **kwargs):
+        encoded = original(self, prompt, *args, **kwargs)  # it does not come back where only tokens are asked for
         if prompt is not None:  # the pipeline itself asks once more, with the embeddings in hand
             seen.append((tuple(prompt), "encode_prompt" in vars(self)))
-        return original(self, prompt, *args, **kwargs)
+        return encoded
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StableDiffusionPipeline, "encode_prompt", counting)

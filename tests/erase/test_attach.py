@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import gc
 import itertools
 import threading
+import weakref
 
 import pytest
 import torch
@@ -188,7 +190,7 @@ def test_clip_skip_does_not_get_around_the_eraser(pipe, erasers):
 
 def test_the_encoder_is_edited_outside_encode_prompt_too(shared_pipe, tower, erasers):
     eraser, loud, _ = erasers[0]
-    tokens = tower.tokenize(loud)
+    tokens = tower.tokenize(loud).ids
     with torch.no_grad():
         plain = shared_pipe.text_encoder(tokens).last_hidden_state
         with eraser.attach(tower):
@@ -227,6 +229,15 @@ def test_another_module_of_the_same_encoder_is_refused(tower, erasers):
 def test_a_pipeline_that_is_not_in_the_table_is_refused(erasers):
     with pytest.raises(SnceError, match="TextTower"):
         erasers[0][0].attach(object())
+
+
+def test_a_pipeline_that_is_dropped_with_an_eraser_on_it_is_freed(erasers):
+    pipe = tiny_pipeline(0)
+    attachment = erasers[0][0].attach(pipe)
+    encoder = weakref.ref(pipe.text_encoder)
+    del pipe, attachment
+    gc.collect()
+    assert encoder() is None
 
 
 def test_pipelines_in_other_threads_are_not_touched(shared_pipe, erasers):

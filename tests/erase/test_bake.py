@@ -163,7 +163,7 @@ def test_in_any_dtype_the_embeddings_are_those_of_the_attached_eraser(baked, mod
 
 
 def test_hidden_states_and_pooled_output_are_those_of_the_attached_eraser(baked, pipe, both):
-    tokens = TextTower.from_pipeline(pipe).tokenize(["a pistol", "a hat"])
+    tokens = TextTower.from_pipeline(pipe).tokenize(["a pistol", "a hat"]).ids
     with torch.no_grad(), both.attach(pipe):
         expected = pipe.text_encoder(tokens, output_hidden_states=True)
         found = load(baked).text_encoder(tokens, output_hidden_states=True)

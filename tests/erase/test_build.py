@@ -1,5 +1,6 @@
 """From an autoencoder and its neuron to an eraser."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -97,7 +98,9 @@ def test_for_an_encoder_without_begin_of_text_the_first_position_counts(tower):
         words.append(Embeddings(data.x, kinds))
     cards = find_neurons(sae, *words, top=3)
     with_begin = build_eraser("half", sae, cards, tower, target, neutral)
-    without = build_eraser("half", sae, cards, tower, *words)
+    bare = copy.copy(tower)
+    bare.template = ([], tower.template[1])
+    without = build_eraser("half", sae, cards, bare, *words)
     assert (with_begin.begin, without.begin) == (1, 0)
     x = torch.cat([data.x for data in words])
     assert same_bits(with_begin.edit(x)[:, 0], x[:, 0])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from snce.erase.edit import Neurons, edit
-from snce.erase.eraser import FORMAT, ConceptEraser, compose
+from snce.erase.eraser import ConceptEraser, compose
+from snce.erase.files import FORMAT
 from snce.errors import SnceError
 from tests.examples import random_embeddings, random_eraser, random_neurons, same_bits
 
@@ -115,7 +116,7 @@ def test_joined_erasers_add_the_changes_of_each(kind, seed):
 
 def test_erasers_of_different_encoders_cannot_be_joined():
     a = random_eraser(1)
-    for other in ({"fingerprint": "ffff"}, {"tower": "text_encoder_2"}, {"module": "another_norm"}, {"begin": 0}):
+    for other in ({"fingerprint": "ffff"}, {"begin": 0}):
         with pytest.raises(SnceError, match="different text encoders"):
             a | dataclasses.replace(random_eraser(2), **other)
 
@@ -239,7 +240,7 @@ def test_numbers_that_are_not_finite_are_refused(saved, name, value):
     "damage",
     [{"concepts": "not json"}, {"concepts": "3"}, {"concepts": '["one"]'}, {"card": "[1"}, {"card": "7"},
      {"card": '{"gun": 7}'}, {"card": '{"gun": {"neurons": 7}}'}, {"card": '{"gun": {"neurons": [7]}}'},
-     {"concepts": None}, {"fingerprint": None}, {"begin": None}, {"begin": "2"}, {"begin": "one"}],
+     {"concepts": None}, {"fingerprint": None}, {"begin": None}, {"begin": "-1"}, {"begin": "one"}],
 )  # fmt: skip
 def test_damaged_metadata_is_refused(saved, damage):
     metadata = {k: v for k, v in (metadata_of(random_eraser(1)) | damage).items() if v is not None}

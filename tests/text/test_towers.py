@@ -92,7 +92,7 @@ def test_a_warning_names_just_the_prompts_that_are_cut(tower, prompts):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tokens = tower.tokenize(prompts)
-    assert tokens.shape == (len(prompts), tower.positions)
+    assert tokens.ids.shape == (len(prompts), tower.positions)
     assert len(caught) == bool(cut)
     if cut:
         message = str(caught[0].message)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
@@ -13,8 +13,11 @@ from snce.errors import SnceError
 if TYPE_CHECKING:
     from snce.erase.eraser import ConceptEraser
     from snce.neurons.find import NeuronCard
+    from snce.neurons.plot import ChosenNeuron
     from snce.sae.formats import SAEOrigin
+    from snce.sae.model import SparseAutoencoder
     from snce.text.prompts import Concept
+    from snce.text.towers import TextTower
 
 DESCRIPTION = """\
 Find the neuron of a concept, and write the eraser that switches it off.
@@ -26,6 +29,15 @@ Examples:
 
 A concept file has the keys name, targets (prompts that show the concept) and neutrals (prompts that do not, near
 neighbours among them). Beside FILE.safetensors come FILE.md, its card, and FILE.png, a plot."""
+
+
+class Found(NamedTuple):
+    """In one tower."""
+
+    eraser: "ConceptEraser"
+    cards: "list[NeuronCard]"
+    evidence: "list[ChosenNeuron]"
+
 
 POOR_RECALL = 0.9
 MANY_FALSE_FIRES = 0.05
@@ -67,49 +79,80 @@ def run_find(options: FindOptions) -> None:
     Raises:
         SnceError: an SAE of another text encoder, an unknown or incomplete concept, no neuron that fires on it.
     """
-    from snce.commands.hub_files import local_file
-    from snce.erase.build import build_eraser
     from snce.erase.card import write_card
-    from snce.hub.names import hub_model
-    from snce.neurons.find import find_neurons
-    from snce.neurons.plot import ChosenNeuron, plot_neurons
-    from snce.sae.formats import load_sae
-    from snce.sae.model import SparseAutoencoder
-    from snce.text.harvest import harvest
+    from snce.erase.eraser import compose
+    from snce.neurons.plot import plot_neurons
     from snce.text.towers import TextTower
 
     options.check()
     check_output(options.out, ".safetensors")
     concept = concept_called(options.concept)
-    sae, origin = load_sae(local_file(options.sae, SparseAutoencoder.hub_file))
-    if options.neurons > sae.config.latents:
-        raise SnceError(f"--neurons {options.neurons} must not pass the SAE's {sae.config.latents}")
-    tower = TextTower.from_pipeline(open_pipeline(options.model))
-    origin.check(tower)
+    towers = {tower.place: tower for tower in TextTower.all_of(open_pipeline(options.model))}
+    saes = saes_for(towers, options)
+    found = {place: find_in(towers[place], *saes[place], concept, options) for place in saes}
+    eraser = compose([tower.eraser for tower in found.values()])
+    eraser.save(options.out)
+    write_card(eraser, options.out)
+    plots = []
+    for place, tower in found.items():
+        plots.append(options.out.with_suffix(".png" if len(found) == 1 else f".{place}.png"))
+        plot_neurons(concept.name, tower.cards, tower.evidence, plots[-1])
+    for place in towers.keys() - found.keys():
+        stderr().print(f"[yellow]warning: no SAE for {place}: what it tells the denoiser is left as it is[/yellow]")
+    stdout().print(
+        f"{options.out} written ({options.out.stat().st_size} bytes), with its card {options.out.with_suffix('.md')} "
+        f"and its plot {', '.join(map(str, plots))}. "
+        f'Next: snce generate {options.model} --eraser {options.out} --prompt "..." --out picture.png',
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def saes_for(towers: "dict[str, TextTower]", options: FindOptions) -> "dict[str, tuple[SparseAutoencoder, SAEOrigin]]":
+    """The SAEs of the towers, by their place.
+
+    Raises:
+        SnceError: there is none, one of another text encoder, or one with fewer neurons than are asked for.
+    """
+    from snce.commands.hub_files import local_file
+    from snce.sae.formats import load_sae, saes_in
+    from snce.sae.model import SparseAutoencoder
+
+    saes = {}
+    for path in saes_in(local_file(options.sae, SparseAutoencoder.hub_file)):
+        sae, origin = load_sae(path)
+        if options.neurons > sae.config.latents:
+            raise SnceError(f"--neurons {options.neurons} must not pass the SAE's {sae.config.latents}")
+        place = f"{origin.tower}.{origin.module}"
+        origin.check(towers.get(place) or next(iter(towers.values())))
+        saes[place] = sae, origin
+    return saes
+
+
+def find_in(
+    tower: "TextTower", sae: "SparseAutoencoder", origin: "SAEOrigin", concept: "Concept", options: FindOptions
+) -> "Found":
+    """Rank the neurons of one tower, and make the eraser of the best."""
+    from snce.erase.build import build_eraser, highest
+    from snce.hub.names import hub_model
+    from snce.neurons.find import find_neurons
+    from snce.neurons.plot import ChosenNeuron
+    from snce.text.harvest import harvest
+
     with stderr().status(f"reading the prompts of {concept.name!r}"):
         target, neutral = harvest(tower, concept.targets), harvest(tower, concept.neutrals)
         rank_t, test_t = target.halves()
         rank_n, test_n = neutral.halves()
         cards = find_neurons(sae, rank_t, rank_n, options.rule, max(options.top, options.neurons))
-    chosen = cards[: options.neurons]
-    eraser = build_eraser(concept.name, sae, chosen, tower, test_t, test_n, options.strength)
+    eraser = build_eraser(concept.name, sae, cards[: options.neurons], tower, test_t, test_n, options.strength)
     eraser = with_origin(eraser, origin, hub_model(options.model))
     show_neurons(cards, eraser, concept.name)
-    eraser.save(options.out)
-    write_card(eraser, options.out)
-    fired_t, fired_n = eraser.activations(test_t.x), eraser.activations(test_n.x)
+    fired_t, fired_n = (highest(eraser.neurons, prompts) for prompts in (test_t, test_n))
     evidence = [
         ChosenNeuron(entry["neuron"], entry["threshold"], fired_t[:, i], fired_n[:, i])
         for i, entry in enumerate(eraser.card[concept.name]["neurons"])
     ]
-    plot_neurons(concept.name, cards, evidence, options.out.with_suffix(".png"))
-    stdout().print(
-        f"{options.out} written ({options.out.stat().st_size} bytes), with its card {options.out.with_suffix('.md')} "
-        f"and its plot {options.out.with_suffix('.png')}. "
-        f'Next: snce generate {options.model} --eraser {options.out} --prompt "..." --out picture.png',
-        soft_wrap=True,
-        markup=False,
-    )
+    return Found(eraser, cards, evidence)
 
 
 def concept_called(name: str) -> "Concept":
@@ -152,7 +195,7 @@ def show_neurons(cards: "list[NeuronCard]", eraser: "ConceptEraser", concept: st
 
     entries = eraser.card[concept]["neurons"]
     points = {e["neuron"]: OperatingPoint(*(e[name] for name in OperatingPoint._fields)) for e in entries}
-    table = Table(title=f"neurons of {concept!r}, by {cards[0].rule}")
+    table = Table(title=f"neurons of {concept!r} in {eraser.place}, by {cards[0].rule}")
     pairs = ("fires on\ntarget", "fires on\nneutral", "activation\non target", "activation\non neutral")
     for heading in ("", "neuron", "score", *pairs, "AUROC"):
         table.add_column(heading, justify="right")

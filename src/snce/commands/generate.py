@@ -93,10 +93,13 @@ def run_generate(options: GenerateOptions) -> None:
         eraser = reduce(or_, erasers)
         if options.strength is not None:
             eraser = eraser.with_strength(options.strength)
-        tower = TextTower.from_pipeline(pipe)
         with eraser.attach(pipe, allow_mismatch=options.allow_mismatch):
             images = draw(pipe, options)
-        show_firing(eraser, eraser.activations(tower.encode(options.prompt)).tolist(), options.prompt)
+        towers = {tower.place: tower for tower in TextTower.all_of(pipe)}
+        for part in eraser.parts:
+            tower = towers.get(part.place) or next(iter(towers.values()))  # attached there, with a mismatch allowed
+            x, mask = tower.read(options.prompt)
+            show_firing(part, part.activations(x, mask=mask).tolist(), options.prompt)
     write_images(images, options)
 
 
@@ -143,7 +146,7 @@ def show_firing(eraser: "ConceptEraser", activations: list[list[float]], prompts
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title="which neurons fired")
+    table = Table(title=f"which neurons fired in {eraser.place}")
     table.add_column("prompt", overflow="fold")
     table.add_column("concept")
     table.add_column("activation", justify="right")

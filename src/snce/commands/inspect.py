@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from snce.erase.eraser import ConceptEraser
+
 DESCRIPTION = """\
 Show what is in a file: concepts, neurons, thresholds and figures of an eraser; shape, training and metrics of an SAE.
 
@@ -39,8 +41,8 @@ def run_inspect(options: InspectOptions) -> None:
     """
     from snce.checkpoint import KIND
     from snce.commands.hub_files import local_file
-    from snce.erase.eraser import FORMAT as ERASER
     from snce.erase.eraser import ConceptEraser
+    from snce.erase.files import FORMAT, FORMAT_OF_TOWERS
     from snce.sae.formats import FORMAT as SAE
     from snce.sae.formats import sae_file
     from snce.storage import read_metadata
@@ -48,7 +50,12 @@ def run_inspect(options: InspectOptions) -> None:
     path = local_file(options.file, ConceptEraser.hub_file)
     path = sae_file(path) if path.is_dir() else path
     kind = read_metadata(path).get("format")
-    tables: dict[str | None, Callable[[Path], Table]] = {ERASER: eraser_table, SAE: sae_table, KIND: checkpoint_table}
+    tables: dict[str | None, Callable[[Path], Table]] = {
+        FORMAT: eraser_table,
+        FORMAT_OF_TOWERS: eraser_table,
+        SAE: sae_table,
+        KIND: checkpoint_table,
+    }
     if kind not in tables:
         raise SnceError(
             f"{path} is neither an eraser nor an SAE of this library: its metadata says {kind or 'no format'!r}"
@@ -63,22 +70,28 @@ def eraser_table(path: Path) -> "Table":
     from snce.erase.eraser import ConceptEraser
 
     eraser = ConceptEraser.load(path)
-    neurons = eraser.neurons
     table = _table(f"eraser {path}")
     table.add_row("concepts", escape(", ".join(dict.fromkeys(eraser.concepts))))
-    table.add_row("made for", escape(f"{eraser.tower}.{eraser.module} of {eraser.pipeline or 'a bare encoder'}"))
-    table.add_row("fingerprint", escape(eraser.fingerprint))
-    table.add_row("width", str(eraser.width))
     table.add_row("size", f"{path.stat().st_size} bytes, of which {eraser.nbytes} are tensors")
-    found = {concept: list(entry.get("neurons", [])) for concept, entry in eraser.card.items()}
-    for i, concept in enumerate(eraser.concepts):
+    for part in eraser.parts:
+        _add_part(table, part)
+    return table
+
+
+def _add_part(table: "Table", part: "ConceptEraser") -> None:
+    from rich.markup import escape
+
+    neurons = part.neurons
+    table.add_row("made for", escape(f"{part.place} of {part.pipeline or 'a bare encoder'}"))
+    table.add_row("fingerprint", escape(part.fingerprint))
+    table.add_row("width", str(part.width))
+    for i, concept in enumerate(part.concepts):
         reach = "fires for a whole prompt" if neurons.whole_prompt[i] else "fires at each position by itself"
         text = f"threshold {float(neurons.threshold[i]):.3f}, strength {float(neurons.strength[i]):g}, {reach}"
         table.add_row(f"neuron of {escape(concept)}", text)
-    for concept, entries in found.items():
-        for entry in filter(None, entries):
-            table.add_row(f"card of {escape(concept)}", escape(_figures(entry)))
-    return table
+    for concept, entry in part.card.items():
+        for neuron in filter(None, entry.get("neurons", [])):
+            table.add_row(f"card of {escape(concept)}", escape(_figures(neuron)))
 
 
 def sae_table(path: Path) -> "Table":

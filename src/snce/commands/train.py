@@ -89,26 +89,38 @@ def run_train(options: TrainOptions) -> None:
     Raises:
         SnceError: no prompts, an unknown model, an output folder that cannot be written, or another training's.
     """
+    from snce.text.towers import TextTower
+
+    options.check()
+    check_folder(options.out)
+    prompts = training_prompts(options)
+    towers = TextTower.all_of(open_pipeline(options.model))
+    for tower in towers:
+        folder = options.out if len(towers) == 1 else options.out / tower.place
+        check_disk(tower, len(prompts), folder / "embeddings")
+        train_on(tower, prompts, folder, options)
+    stdout().print(
+        f"Next: snce find {options.model} --sae {options.out} --concept NAME --out NAME.safetensors",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: TrainOptions) -> None:
+    """Train the SAE of one tower, and write it into the folder."""
     from snce.hub.names import hub_model
     from snce.neurons.calibrate import calibrate_thresholds
     from snce.sae.formats import SAEOrigin, sae_file, save_sae
     from snce.sae.model import SAEConfig
     from snce.sae.train import TrainConfig, train_sae
     from snce.text.harvest import harvest
-    from snce.text.towers import TextTower
 
-    options.check()
-    check_folder(options.out)
-    prompts = training_prompts(options)
-    tower = TextTower.from_pipeline(open_pipeline(options.model))
-    cache = options.out / "embeddings"
-    check_disk(tower, len(prompts), cache)
-    data = harvest(tower, prompts, cache, progress=on_terminal())
+    data = harvest(tower, prompts, folder / "embeddings", progress=on_terminal())
     fit, held_out = split(data)
     latents, k = options.sizes()
     config = SAEConfig(tower.width, latents, k, options.support, options.activation)
     train = TrainConfig(steps=options.steps, batch=options.batch, lr=options.lr, seed=options.seed)
-    sae, metrics = train_sae(fit, config, train, options.out / "checkpoint.safetensors", progress=on_terminal())
+    sae, metrics = train_sae(fit, config, train, folder / "checkpoint.safetensors", progress=on_terminal())
     with stderr().status("calibrating thresholds"):
         agreement = calibrate_thresholds(sae, held_out)
     origin = SAEOrigin(
@@ -120,14 +132,9 @@ def run_train(options: TrainOptions) -> None:
         | ({"base_model": options.model} if hub_model(options.model) else {}),
         metrics={**metrics._asdict(), "threshold_f1": agreement.f1},
     )
-    save_sae(sae, options.out, origin)
+    save_sae(sae, folder, origin)
     show_metrics(sae, metrics, agreement.f1)
-    stdout().print(
-        f"{sae_file(options.out)} written. Next: snce find {options.model} --sae {options.out} --concept NAME --out "
-        "NAME.safetensors",
-        soft_wrap=True,
-        markup=False,
-    )
+    stdout().print(f"{sae_file(folder)} written", soft_wrap=True, markup=False)
 
 
 def training_prompts(options: TrainOptions) -> list[str]:
@@ -168,13 +175,19 @@ def check_disk(tower: "TextTower", prompts: int, cache: Path) -> None:
     """
     if cache.exists():
         return
-    needed = prompts * tower.positions * tower.width * 2  # float16
-    free = shutil.disk_usage(cache.parent).free
+    positions = tower.encode([""]).shape[1]
+    needed = prompts * positions * tower.width * 2  # float16
+    free = shutil.disk_usage(_existing(cache)).free
     if needed > free:
         raise SnceError(
             f"the embeddings of {prompts} prompts take {needed / 1e9:.1f} GB, {cache.parent} has {free / 1e9:.1f} GB "
             "free; give fewer prompts or another --out"
         )
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(parent for parent in path.absolute().parents if parent.exists())
 
 
 def split(data: "Embeddings") -> tuple["Embeddings", "Embeddings"]:

@@ -1,33 +1,37 @@
-"""Putting erasers on a pipeline's text encoder, and taking them off without a trace."""
+"""Putting erasers on a pipeline's text encoders, and taking them off without a trace."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from functools import wraps
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
 from snce.erase.eraser import compose
+from snce.erase.watch import watch_prompts
+from snce.errors import SnceError
 from snce.text.edits import edits_are_off
+from snce.text.tokens import tokens_in
 from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import nn
+
     from snce.erase.eraser import ConceptEraser
 
 
-class _Station:
-    """What is attached to one module: all its erasers act as one hook, so that each reads the unedited embedding."""
+class Station:
+    """What is attached to one tower: all its erasers act as one hook, so that each reads the unedited embedding."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, tower: TextTower) -> None:
+        self.tower = tower
         self.entries: dict[int, tuple[ConceptEraser, bool]] = {}
         self.state = threading.local()
+        if tower.reading.is_field:
+            tower.template  # noqa: B018 - asks the pipeline, which must not be asked from within a hook
         # a later hook of someone else must see the edited output, and hidden_states are captured by hooks too
-        self.handle = module.register_forward_hook(self._hook, prepend=True)
+        self.handle = tower.module.register_forward_hook(self._hook, prepend=True, with_kwargs=True)
 
     def add(self, eraser: ConceptEraser, edit_negative: bool) -> int:
         token = max(self.entries, default=-1) + 1
@@ -45,45 +49,52 @@ class _Station:
         self.on_negative = compose(negative) if negative else None
         self.entries = entries
 
-    def _hook(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+    def expect(self, positive_calls: int | None) -> None:
+        """So many of the coming calls in this thread are for prompts, those after them for negative prompts. None:
+        nothing is known, and every call is for a prompt."""
+        self.state.positive_calls = positive_calls
+
+    def _hook(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         if edits_are_off():
             return None
-        calls = getattr(self.state, "positive_calls", None)  # None: not inside encode_prompt
+        reading = self.tower.reading
+        x = reading.take(output)
+        if x is None:
+            return None
+        calls = getattr(self.state, "positive_calls", None)
         eraser = self.everything
         if calls is not None:
             eraser = self.everything if calls > 0 else self.on_negative
             self.state.positive_calls = calls - 1
         if eraser is None:
             return None
-        if isinstance(output, tuple):
-            return (eraser.edit(output[0]), *output[1:])
-        return eraser.edit(output)
+        if not reading.is_field or x.shape[1] == 1:  # a module inside the encoder is not told what is padding
+            return reading.put(output, eraser.edit(x))
+        tokens = tokens_in(args, kwargs)
+        edited = eraser.edit(x, mask=self.tower.content(tokens), begin=min(eraser.begin, self.tower.begin_of(tokens)))
+        return reading.put(output, edited)
 
 
-_stations: weakref.WeakKeyDictionary[nn.Module, _Station] = weakref.WeakKeyDictionary()
+# by the identity of the module and the path in it. What keeps a station is its hook: it goes with the module
+_stations: weakref.WeakValueDictionary[tuple[int, str], Station] = weakref.WeakValueDictionary()
 _lock = threading.RLock()
 
 
 class Attachment:
     """An attached eraser. `detach()`, or leaving the `with` block, restores the pipeline exactly."""
 
-    def __init__(self, eraser: ConceptEraser, module: nn.Module, token: int, undo: Callable[[], None]) -> None:
+    def __init__(self, eraser: ConceptEraser, places: list[tuple[Station, int]], undo: Callable[[], None]) -> None:
         self.eraser = eraser
-        self._module = module
-        self._token: int | None = token
+        self._places = places
         self._undo = undo
 
     def detach(self) -> None:
         """Take the eraser off; harmless when done twice."""
         with _lock:
-            if self._token is None:
+            if not self._places:
                 return
-            station = _stations[self._module]
-            station.remove(self._token)
-            self._token = None
-            if not station.entries:
-                station.handle.remove()
-                del _stations[self._module]
+            _leave(self._places)
+            self._places = []
             self._undo()
 
     def __enter__(self) -> Attachment:
@@ -93,58 +104,60 @@ class Attachment:
         self.detach()
 
 
-def attach(eraser: ConceptEraser, target: Any, *, edit_negative: bool, allow_mismatch: bool) -> Attachment:
+def attach(eraser: ConceptEraser, target: Any, *, edit_negative: bool, allow_mismatch: bool, guard: bool) -> Attachment:
     """See `ConceptEraser.attach`."""
-    tower = target if isinstance(target, TextTower) else TextTower.from_pipeline(target)
+    bare = isinstance(target, TextTower)
+    if bare and guard:
+        raise SnceError("guard needs a pipeline: a text encoder alone is never handed prompt embeddings")
+    towers = (target,) if bare else TextTower.all_of(target)
+    pairs = [(part, _tower_for(part, towers)) for part in eraser.parts]
     if not allow_mismatch:
-        eraser.check(tower)
+        for part, tower in pairs:
+            part.check(tower)
+    places: list[tuple[Station, int]] = []
     with _lock:
-        station = _stations.get(tower.module)
-        if station is None:
-            station = _stations[tower.module] = _Station(tower.module)
-        token = station.add(eraser, edit_negative)
-        undo = _nothing if target is tower else _watch_encode_prompt(target, station)
-    return Attachment(eraser, tower.module, token, undo)
+        try:
+            for part, tower in pairs:
+                station = _station(tower)
+                try:
+                    places.append((station, station.add(part, edit_negative)))
+                finally:
+                    _drop_if_empty(station)
+        except SnceError:
+            _leave(places)
+            raise
+        undo = _nothing if bare else watch_prompts(target, [station for station, _ in places], guard)
+    return Attachment(eraser, places, undo)
 
 
 def _nothing() -> None:
     return None
 
 
-def _watch_encode_prompt(pipe: Any, station: _Station) -> Callable[[], None]:
-    """Tell the station which text encoder calls of `pipe.encode_prompt` are for the prompt and which for the negative.
+def _tower_for(part: ConceptEraser, towers: tuple[TextTower, ...]) -> TextTower:
+    for tower in towers:
+        if tower.place == part.place:
+            return tower
+    if len(towers) == 1:
+        return towers[0]  # what differs is told by the check
+    raise SnceError(f"this eraser is for {part.place}; the pipeline has {', '.join(tower.place for tower in towers)}")
 
-    Pipelines encode the prompt first (unless its embeddings were given), then the negative prompt. Returns the undoing;
-    watching a pipeline twice counts, and only the last undoing restores it.
-    """
-    watched: Any = pipe.__dict__.get("encode_prompt")
-    if watched is not None and hasattr(watched, "watchers"):
-        watched.watchers += 1
-    else:
-        original = pipe.encode_prompt
-        parameters = signature(original)
 
-        @wraps(original)
-        def encode_prompt(*args: Any, **kwargs: Any) -> Any:
-            arguments = parameters.bind(*args, **kwargs).arguments | kwargs
-            given = isinstance(arguments.get("prompt_embeds"), Tensor)
-            # with clip_skip the pipeline calls the final norm once more, on the hidden state that it chose
-            calls = 1 if arguments.get("clip_skip") is None else 2
-            station.state.positive_calls = 0 if given else calls
-            try:
-                return original(*args, **kwargs)
-            finally:
-                station.state.positive_calls = None
+def _station(tower: TextTower) -> Station:
+    key = id(tower.module), tower.path
+    station = _stations.get(key)
+    if station is None:
+        station = _stations[key] = Station(tower)
+    return station
 
-        vars(encode_prompt).update(watchers=1, replaced=watched)
-        pipe.encode_prompt = watched = encode_prompt
 
-    def undo() -> None:
-        watched.watchers -= 1
-        if watched.watchers == 0 and pipe.__dict__.get("encode_prompt") is watched:
-            if watched.replaced is None:
-                del pipe.encode_prompt
-            else:  # someone else's, put on the pipeline before
-                pipe.encode_prompt = watched.replaced
+def _drop_if_empty(station: Station) -> None:
+    if not station.entries:
+        station.handle.remove()
+        del _stations[id(station.tower.module), station.tower.path]
 
-    return undo
+
+def _leave(places: list[tuple[Station, int]]) -> None:
+    for station, token in places:
+        station.remove(token)
+        _drop_if_empty(station)

@@ -200,7 +200,7 @@ def _check(folder: Path, plain: PreTrainedModel, eraser: ConceptEraser, tokenize
         getattr(baked, config["architectures"][0]).from_pretrained(folder, use_safetensors=True, dtype="auto").eval()
     )
     tower = TextTower(plain, tokenizer, eraser.module, eraser.tower)
-    tokens = tower.tokenize(["", *dict.fromkeys(eraser.concepts)])
+    tokens = tower.tokenize(["", *dict.fromkeys(eraser.concepts)]).ids
     with torch.no_grad(), eraser.attach(tower):
         expected = plain(tokens, output_hidden_states=True)
         found = written(tokens, output_hidden_states=True)

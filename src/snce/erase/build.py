@@ -41,7 +41,7 @@ def neurons_of(sae: SparseAutoencoder, indices: Sequence[int], strength: float) 
     )
 
 
-def fitted_directions(neurons: Neurons, target: Embeddings, neutral: Embeddings, begin: int) -> Tensor:
+def fitted_directions(neurons: Neurons, target: Embeddings, neutral: Embeddings) -> Tensor:
     """Directions, [n, d], along which the neurons' amounts best tell what only target prompts have.
 
     The least squares of x - mean(neutral x of the same kind of position) on the amounts, over the target prompts that
@@ -53,7 +53,7 @@ def fitted_directions(neurons: Neurons, target: Embeddings, neutral: Embeddings,
     gram, moment = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, d, dtype=torch.float64)
     usual = {kind: neutral.x[neutral.kinds == kind].float().mean(0) for kind in KINDS}
     for x, kinds in zip(target.x.split(256), target.kinds.split(256), strict=True):
-        taken = amounts(activations(x.float(), neurons, begin), neurons)
+        taken = amounts(activations(x.float(), neurons, 0, kinds != BEGIN), neurons)
         for kind, mean in usual.items():
             here = kinds == kind
             a, excess = taken[here].double(), (x[here].float() - mean).double()
@@ -63,6 +63,12 @@ def fitted_directions(neurons: Neurons, target: Embeddings, neutral: Embeddings,
     fires_at_all = gram.diagonal() > 0
     fitted = torch.linalg.pinv(gram, hermitian=True) @ moment
     return torch.where(fires_at_all[:, None], fitted.float(), neurons.decoder)
+
+
+def highest(neurons: Neurons, prompts: Embeddings) -> Tensor:
+    """As `prompt_activation`; positions that an edit leaves alone are marked by their kind."""
+    batches = zip(prompts.x.split(256), prompts.kinds.split(256), strict=True)
+    return torch.cat([prompt_activation(x.float(), neurons, 0, kinds != BEGIN) for x, kinds in batches])
 
 
 def build_eraser(
@@ -86,9 +92,7 @@ def build_eraser(
     Use prompts that did not choose the neuron, or the operating point on the card flatters it.
     """
     neurons = neurons_of(sae, [card.neuron for card in cards], strength)
-    begin = int((target.kinds[:, 0] == BEGIN).all())
-    fired_t = torch.cat([prompt_activation(x.float(), neurons, begin) for x in target.x.split(256)])
-    fired_n = torch.cat([prompt_activation(x.float(), neurons, begin) for x in neutral.x.split(256)])
+    fired_t, fired_n = (highest(neurons, prompts) for prompts in (target, neutral))
     points = [operating_point(fired_t[:, i], fired_n[:, i]) for i in range(len(cards))]
     neurons = neurons._replace(threshold=torch.tensor([p.threshold for p in points]))
     if levelled:
@@ -96,7 +100,7 @@ def build_eraser(
         mean = (fired_t * above).sum(0) / above.sum(0).clamp_min(1)
         neurons = neurons._replace(level=torch.where(neurons.whole_prompt, mean, 0.0))
     if fitted:
-        neurons = neurons._replace(decoder=fitted_directions(neurons, target, neutral, begin))
+        neurons = neurons._replace(decoder=fitted_directions(neurons, target, neutral))
     entry = {
         "neurons": [{**asdict(card), **point._asdict()} for card, point in zip(cards, points, strict=True)],
         "sae": sae.describe(),
@@ -110,7 +114,7 @@ def build_eraser(
         tower.name,
         tower.path,
         tower.pipeline,
-        begin,
+        tower.begin,
         {concept: entry},
     )
     return compose([eraser])  # in the order that an eraser keeps, also when it is joined with others

@@ -30,13 +30,14 @@ def describe_for_hub(eraser: ConceptEraser, file_name: str, repo_id: str | None)
 
 def render_card(eraser: ConceptEraser, file_name: str, repo_id: str | None = None) -> str:
     """The card as Markdown. It says how to use the file here or, with `repo_id`, that of a repository on the hub."""
-    concepts = tuple(dict.fromkeys(eraser.concepts))
-    count = len(eraser.concepts)
+    concepts = tuple(dict.fromkeys(concept for part in eraser.parts for concept in part.concepts))
+    count = sum(len(part.concepts) for part in eraser.parts)
     parts = [
         f"# Eraser: {', '.join(concepts)}",
-        f"Switches off {count} neuron{'s' if count > 1 else ''} in the output of `{eraser.tower}.{eraser.module}`, "
+        f"Switches off {count} neuron{'s' if count > 1 else ''} in the output of "
+        f"{' and '.join(f'`{part.place}`' for part in eraser.parts)}, "
         f"with strength {_strengths(eraser)}. A prompt on which no neuron fires keeps its picture, byte for byte.",
-        *(_concept(name, eraser.card[name]) for name in concepts if name in eraser.card),
+        *(_concept(n, part.card[n], part if eraser.others else None) for part in eraser.parts for n in part.card),
         _use(eraser, file_name, repo_id),
         _made_for(eraser),
         LIMITS,
@@ -55,12 +56,13 @@ LIMITS = """\
   pictures, too, before you rely on it."""
 
 
-def _concept(name: str, entry: dict[str, Any]) -> str:
+def _concept(name: str, entry: dict[str, Any], part: ConceptEraser | None) -> str:
+    where = f" in {part.place}" if part else ""
     rows = [row for row in entry.get("neurons", []) if _is_told(row)]
     if not rows:
-        return f"## {name}\n\nThe file does not say how its neuron was found."
+        return f"## {name}{where}\n\nThe file does not say how its neuron was found."
     lines = [
-        f"## {name}",
+        f"## {name}{where}",
         "",
         "| neuron | score | rule | threshold | fires on target prompts | fires on neutral prompts |",
         "|---:|---:|---|---:|---:|---:|",
@@ -111,7 +113,10 @@ def _made_for(eraser: ConceptEraser) -> str:
     lines = [
         "## Made for",
         "",
-        f"- text encoder with fingerprint `{eraser.fingerprint}`, width {eraser.width}, read at `{eraser.module}`",
+        *(
+            f"- text encoder with fingerprint `{part.fingerprint}`, width {part.width}, read at `{part.module}`"
+            for part in eraser.parts
+        ),
     ]
     if eraser.pipeline:
         lines.append(f"- pipeline class `{eraser.pipeline}`; it fits any model with the same text encoder")

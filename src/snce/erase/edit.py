@@ -15,9 +15,10 @@ is drawn no less: a neuron with a level is taken out as if its highest activatio
 
 Where does it fire? A neuron of a *position code* fires at each position by itself, where u > threshold. A neuron of a
 *prompt code* fires in a prompt as a whole, if u > threshold at any position of it; it is then taken out of all its
-positions at which u > 0. A threshold below zero acts as zero. The first `begin` positions are never edited:
-begin-of-text is the same for every prompt (an encoder without it has begin = 0). No function here looks at other
-prompts of the batch.
+positions at which u > 0. A threshold below zero acts as zero. The first `begin` positions are never read nor edited:
+begin-of-text, or a template, is the same for every prompt (an encoder without it has begin = 0). Nor are positions
+outside a mask, where there is one: padding that the denoiser does not read. No function here looks at other prompts of
+the batch.
 """
 
 from __future__ import annotations
@@ -48,19 +49,22 @@ class Neurons(NamedTuple):
     levelled."""
 
 
-def activations(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
-    """u of each neuron at each position, [b, positions, n], in the wider dtype; zero at the first `begin` positions.
+def activations(x: Tensor, neurons: Neurons, begin: int = 1, mask: Tensor | None = None) -> Tensor:
+    """u of each neuron at each position, [b, positions, n], in the wider dtype; zero at positions that are left alone.
 
-    x: [b, positions, d].
+    x: [b, positions, d]. mask: bool [b, positions]; the first `begin` positions are counted within it.
     """
     dtype = torch.promote_types(x.dtype, neurons.encoder.dtype)
     u = x.to(dtype) @ neurons.encoder.to(dtype).T + neurons.bias
-    return torch.cat([torch.zeros_like(u[:, :begin]), u[:, begin:]], dim=1)
+    if mask is None:
+        return torch.cat([torch.zeros_like(u[:, :begin]), u[:, begin:]], dim=1)
+    left_alone = ~mask | (mask.cumsum(1) <= begin)
+    return u.masked_fill(left_alone[..., None], 0)
 
 
-def prompt_activation(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
+def prompt_activation(x: Tensor, neurons: Neurons, begin: int = 1, mask: Tensor | None = None) -> Tensor:
     """Highest activation of each neuron in each prompt, [b, n]; 0 at least. It fires if this passes its threshold."""
-    return activations(x, neurons, begin).amax(1).clamp_min(0)
+    return activations(x, neurons, begin, mask).amax(1).clamp_min(0)
 
 
 def fires(u: Tensor, neurons: Neurons) -> Tensor:
@@ -79,13 +83,13 @@ def amounts(u: Tensor, neurons: Neurons) -> Tensor:
     return torch.where(fires(u, neurons), levelled, torch.zeros_like(u))
 
 
-def edit(x: Tensor, neurons: Neurons, begin: int = 1) -> Tensor:
+def edit(x: Tensor, neurons: Neurons, begin: int = 1, mask: Tensor | None = None) -> Tensor:
     """x with the neurons switched off, [b, positions, d], in the dtype of x.
 
     Every neuron's part is computed from the same x, and the parts are added: their order cannot matter, but for the
     rounding of a sum, which `ConceptEraser` rules out by keeping its neurons sorted.
     """
-    u = activations(x, neurons, begin)
+    u = activations(x, neurons, begin, mask)
     amount = neurons.strength * amounts(u, neurons)
     edited = x.to(u.dtype) - amount @ neurons.decoder.to(u.dtype)
     # the choice, not the sum, keeps silent positions as they are: -0.0 - 0.0 would lose its sign

@@ -14,7 +14,6 @@ from torch import Tensor
 from snce.erase.edit import Neurons, edit, prompt_activation
 from snce.errors import SnceError
 from snce.hub.mixin import HubMixin
-from snce.storage import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,14 +21,15 @@ if TYPE_CHECKING:
     from snce.erase.attach import Attachment
     from snce.text.towers import TextTower
 
-FORMAT = "snce-eraser-2"
-
 
 @dataclass(frozen=True, eq=False)
 class ConceptEraser(HubMixin, file="eraser.safetensors"):
-    """One or more neurons to be switched off in the output of one text encoder.
+    """One or more neurons to be switched off in what a denoiser reads of a text encoder.
 
     `eraser_a | eraser_b` switches off both. `eraser.attach(pipe)` puts it on a pipeline, also as a context manager.
+
+    Where a pipeline has several towers (Stable Diffusion XL reads two encoders, and of one of them a pooled embedding,
+    too), an eraser has a part for each: this object is the first of them, and has the others.
     """
 
     neurons: Neurons
@@ -40,14 +40,17 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
     tower: str = "text_encoder"
     """Attribute under which the pipeline holds that encoder."""
     module: str = "final_layer_norm"
-    """Module of the encoder whose output is edited."""
+    """Where the encoder's output is edited: see `snce.text.reading.Reading`."""
     pipeline: str = ""
     """Class of the pipeline that it was made on."""
     begin: int = 1
-    """Leading positions that are left alone: 1 for begin-of-text, 0 for an encoder that starts with a word."""
+    """Leading positions that are left alone: 1 for begin-of-text, 0 for an encoder that starts with a word, the length
+    of the template where a pipeline puts prompts into one."""
     card: dict[str, Any] = field(default_factory=dict)
     """How the neurons were found and what was measured, by concept: card[concept]["neurons"] has an entry for each
     neuron of the concept, in their order here."""
+    others: tuple[ConceptEraser, ...] = ()
+    """For other towers of the same pipeline."""
 
     def __post_init__(self) -> None:
         n, d = self.neurons.encoder.shape
@@ -55,8 +58,10 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
             found, shape = tuple(tensor.shape), (n, d) if name in ("encoder", "decoder") else (n,)
             if found != shape:
                 raise SnceError(f"eraser tensor {name!r} has shape {found} where {shape} was expected")
-        if self.begin not in (0, 1):
-            raise SnceError(f"begin = {self.begin} must be 0 or 1")
+        if self.begin < 0:
+            raise SnceError(f"begin = {self.begin} must be 0 or more")
+        if len({part.place for part in self.parts}) <= len(self.others) or any(part.others for part in self.others):
+            raise SnceError("the parts of an eraser must be for different towers")
         if len(self.concepts) != n:
             raise SnceError(f"{n} neurons but {len(self.concepts)} concept names")
         for name, tensor in self.neurons._asdict().items():
@@ -64,9 +69,19 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
                 raise SnceError(f"eraser tensor {name!r} holds NaN or infinity")
 
     def __repr__(self) -> str:
-        return (
-            f"ConceptEraser({', '.join(self.concepts)}; {self.nbytes} bytes; for {self.pipeline or 'a bare encoder'})"
-        )
+        names = ", ".join(dict.fromkeys(self.concepts))
+        towers = f"; {len(self.parts)} towers" if self.others else ""
+        return f"ConceptEraser({names}; {self.nbytes} bytes{towers}; for {self.pipeline or 'a bare encoder'})"
+
+    @property
+    def place(self) -> str:
+        """Name of the tower in its pipeline, as `TextTower.place`."""
+        return f"{self.tower}.{self.module}"
+
+    @property
+    def parts(self) -> tuple[ConceptEraser, ...]:
+        """An eraser for each tower."""
+        return (replace(self, others=()), *self.others) if self.others else (self,)
 
     @property
     def width(self) -> int:
@@ -75,26 +90,33 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
     @property
     def nbytes(self) -> int:
         """Bytes of its tensors."""
-        return sum(t.numel() * t.element_size() for t in self.neurons)
+        return sum(t.numel() * t.element_size() for part in self.parts for t in part.neurons)
 
     # -- use ---------------------------------------------------------------------------------------------------------
 
-    def edit(self, embeddings: Tensor) -> Tensor:
+    def edit(self, embeddings: Tensor, *, mask: Tensor | None = None, begin: int | None = None) -> Tensor:
         """Token embeddings [b, positions, d] (prompt_embeds) with the neurons switched off, in the same dtype.
 
         Prompts on which every neuron is silent come back bit for bit.
 
+        Args:
+            mask: bool [b, positions], True where the denoiser reads them; None if it reads all.
+            begin: instead of the eraser's own, where the pipeline has cut off a template already: 0.
+
         Raises:
-            SnceError: another width than the eraser's.
+            SnceError: another width than the eraser's, or it has several parts: edit with the one of that tower.
         """
         self._check_width(embeddings)
-        return edit(embeddings, self.on(embeddings.device), self.begin)
+        return edit(embeddings, self.on(embeddings.device), self.begin if begin is None else begin, mask)
 
-    def activations(self, prompts: Sequence[str] | Tensor, tower: TextTower | None = None) -> Tensor:
+    def activations(
+        self, prompts: Sequence[str] | Tensor, tower: TextTower | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Highest activation of each neuron in each prompt, [prompts, n]; it fires where this passes `threshold`.
 
         Args:
             prompts: texts, with the tower that encodes them; or embeddings [b, positions, d].
+            mask: of embeddings: see `edit`.
         """
         if isinstance(prompts, Tensor):
             embeddings = prompts
@@ -102,23 +124,26 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
             raise SnceError("to read the activations of texts, pass the tower that encodes them")
         else:
             self.check(tower)
-            embeddings = tower.encode(prompts)
+            embeddings, mask = tower.read(prompts)
         self._check_width(embeddings)
-        return prompt_activation(embeddings, self.on(embeddings.device), self.begin)
+        return prompt_activation(embeddings, self.on(embeddings.device), self.begin, mask)
 
-    def attach(self, target: Any, *, edit_negative: bool = False, allow_mismatch: bool = False) -> Attachment:
+    def attach(
+        self, target: Any, *, edit_negative: bool = False, allow_mismatch: bool = False, guard: bool = False
+    ) -> Attachment:
         """Put it on a pipeline (or a `TextTower`); undo with `.detach()` or by leaving the `with` block.
 
         Args:
             edit_negative: also edit negative prompts. Off by default: "negative: nudity" is meant to keep nudity out.
             allow_mismatch: use it on a text encoder that it was not made for.
+            guard: refuse calls of the pipeline that bring prompt embeddings of their own, which no edit would see.
 
         Raises:
-            SnceError: the text encoder is another than the eraser's.
+            SnceError: the text encoder is another than the eraser's, or the pipeline lacks one of its towers.
         """
         from snce.erase.attach import attach
 
-        return attach(self, target, edit_negative=edit_negative, allow_mismatch=allow_mismatch)
+        return attach(self, target, edit_negative=edit_negative, allow_mismatch=allow_mismatch, guard=guard)
 
     def check(self, tower: TextTower) -> None:
         """Raise SnceError if the eraser was made for another text encoder, or another module of it."""
@@ -142,7 +167,7 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
     def with_strength(self, strength: float) -> ConceptEraser:
         """The same neurons with another strength."""
         neurons = self.neurons._replace(strength=torch.full_like(self.neurons.strength, strength))
-        return replace(self, neurons=neurons)
+        return replace(self, neurons=neurons, others=tuple(other.with_strength(strength) for other in self.others))
 
     def on(self, device: torch.device | str) -> Neurons:
         """The neurons' tensors on a device."""
@@ -152,17 +177,9 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, whole or not at all."""
-        metadata = {
-            "format": FORMAT,
-            "concepts": json.dumps(self.concepts),
-            "fingerprint": self.fingerprint,
-            "tower": self.tower,
-            "module": self.module,
-            "pipeline": self.pipeline,
-            "begin": str(self.begin),
-            "card": json.dumps(self.card),
-        }
-        write_tensors(Path(path), self.neurons._asdict(), metadata)
+        from snce.erase.files import write_eraser
+
+        write_eraser(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> ConceptEraser:
@@ -171,30 +188,9 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
         Raises:
             SnceError: no such file, a truncated or foreign one, or one whose contents do not fit together.
         """
-        path = Path(path)
-        tensors, metadata = read_tensors(path, FORMAT)
-        missing = [name for name in Neurons._fields if name not in tensors]
-        if missing:
-            raise SnceError(f"{path} lacks the tensors {', '.join(missing)}")
-        if tensors["encoder"].ndim != 2:
-            raise SnceError(f"{path}: encoder must be [n, d], not {list(tensors['encoder'].shape)}")
-        floats = {name: tensors[name].float() for name in Neurons._fields if name != "whole_prompt"}
-        neurons = Neurons(**floats, whole_prompt=tensors["whole_prompt"].bool())
-        try:
-            return cls(
-                neurons,
-                tuple(str(c) for c in json.loads(metadata["concepts"])),
-                metadata["fingerprint"],
-                metadata.get("tower", "text_encoder"),
-                metadata.get("module", "final_layer_norm"),
-                metadata.get("pipeline", ""),
-                int(metadata["begin"]),
-                _card(json.loads(metadata.get("card", "{}"))),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, SnceError):
-                raise SnceError(f"{path}: {error}") from error
-            raise SnceError(f"{path} has damaged metadata: {error}") from error
+        from snce.erase.files import read_eraser
+
+        return read_eraser(Path(path))
 
     def _write_hub_file(self, path: Path) -> None:
         self.save(path)
@@ -209,31 +205,36 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
         return describe_for_hub(self, filename, repo_id)
 
     def _check_width(self, embeddings: Tensor) -> None:
+        if self.others:
+            places = ", ".join(part.place for part in self.parts)
+            raise SnceError(f"this eraser has parts for {places}: use the one in .parts that is for these embeddings")
         if embeddings.ndim != 3 or embeddings.shape[-1] != self.width:
             raise SnceError(f"this eraser edits embeddings [b, positions, {self.width}], not {list(embeddings.shape)}")
-
-
-def _card(raw: Any) -> dict[str, Any]:
-    """The card of a file, with its entries in the shape that others rely on."""
-    card = {str(concept): dict(entry) for concept, entry in dict(raw).items()}
-    for entry in card.values():
-        if "neurons" in entry:
-            entry["neurons"] = [dict(neuron) for neuron in entry["neurons"]]
-    return card
 
 
 def compose(erasers: Sequence[ConceptEraser]) -> ConceptEraser:
     """One eraser of all neurons of `erasers`, in an order that does not depend on theirs: see `ConceptEraser.__or__`.
 
+    Those for different towers of a pipeline stay parts of their own.
+
     Raises:
-        SnceError: they were made for different text encoders, or for different modules of it.
+        SnceError: two are for the same tower, and were made for different text encoders.
     """
+    towers: dict[str, list[ConceptEraser]] = defaultdict(list)
+    for eraser in erasers:
+        for part in eraser.parts:
+            towers[part.place].append(part)
+    first, *others = (_compose_part(towers[place]) for place in sorted(towers))
+    return replace(first, others=tuple(others))
+
+
+def _compose_part(erasers: Sequence[ConceptEraser]) -> ConceptEraser:
     first = erasers[0]
     for other in erasers[1:]:
-        if _place(other) != _place(first):
+        if _made_for(other) != _made_for(first):
             raise SnceError(
-                f"cannot join erasers of different text encoders: {first.concepts} is for {first.tower}.{first.module} "
-                f"{first.fingerprint}, {other.concepts} for {other.tower}.{other.module} {other.fingerprint}"
+                f"cannot join erasers of different text encoders: {first.concepts} is for {first.place} "
+                f"{first.fingerprint}, {other.concepts} for {other.place} {other.fingerprint}"
             )
     same: dict[tuple, list[tuple[Neurons, str]]] = defaultdict(list)
     for eraser in erasers:
@@ -263,8 +264,8 @@ def compose(erasers: Sequence[ConceptEraser]) -> ConceptEraser:
     )
 
 
-def _place(eraser: ConceptEraser) -> tuple:
-    return eraser.fingerprint, eraser.tower, eraser.module, eraser.begin
+def _made_for(eraser: ConceptEraser) -> tuple:
+    return eraser.fingerprint, eraser.begin
 
 
 def _strictest(same: list[tuple[Neurons, str]]) -> tuple[Neurons, dict[str, Any]]:

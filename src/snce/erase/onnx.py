@@ -92,7 +92,7 @@ def _write(folder: Path, plain: PreTrainedModel, eraser: ConceptEraser, about: d
 
     handle = tower.module.register_forward_hook(edited, prepend=True)
     try:
-        tokens = tower.tokenize(["", *dict.fromkeys(eraser.concepts)])
+        tokens = tower.tokenize(["", *dict.fromkeys(eraser.concepts)]).ids
         folder.mkdir()
         _export(module, tokens.to(torch.int32), folder / "model.onnx", about)
         expected = module(tokens)

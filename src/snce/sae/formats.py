@@ -64,6 +64,19 @@ def holds_foreign_sae(folder: str | Path) -> bool:
     return not own.is_file() or read_metadata(own).get("format") != FORMAT
 
 
+def saes_in(folder: str | Path) -> list[Path]:
+    """The SAEs that `snce train` left: one in the folder, or one in a folder for each tower of the pipeline.
+
+    Raises:
+        SnceError: there is none.
+    """
+    path = sae_file(folder)
+    found = [path] if path.exists() else sorted(Path(folder).glob(f"*/{FILE}"))
+    if not found:
+        raise SnceError(f"no SAE in {folder}: {path} does not exist; make one with `snce train`")
+    return found
+
+
 def save_sae(sae: SparseAutoencoder, folder: str | Path, metadata: SAEOrigin) -> None:
     """Write folder/sae.safetensors, whole or not at all.
 

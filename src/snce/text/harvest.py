@@ -19,6 +19,7 @@ from snce.storage import write_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from snce.text.tokens import Tokens
     from snce.text.towers import TextTower
 
 _STORE, _PROGRESS = "embeddings.npy", "progress.json"
@@ -69,18 +70,19 @@ def harvest(
     tokens = tower.tokenize(prompts)
     kinds = tower.kinds(tokens)
     if cache is None:
-        parts = [_checked(tower.encode_tokens(part)).float() for part in _track(tokens.split(batch_size), progress)]
+        batches = list(tokens.batches(batch_size))
+        parts = [_checked(tower.encode_tokens(part)).float() for part in _track(batches, progress)]
         return Embeddings(torch.cat(parts), kinds)
 
     folder = Path(cache) / _key(tower, tokens)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        store, done = _open(folder, (len(tokens), tower.positions, tower.width))
-        rest = tokens[done:].split(batch_size) if done < len(tokens) else ()
-        for part in _track(rest, progress):
-            store[done : done + len(part)] = _checked(tower.encode_tokens(part).half()).cpu().numpy()
+        store, done = _open(folder, (len(kinds), kinds.shape[1], tower.width))
+        for part in _track(list(tokens.batches(batch_size, start=done)), progress):
+            x = _checked(tower.encode_tokens(part).half())
+            store[done : done + len(x)] = x.cpu().numpy()
             store.flush()
-            done += len(part)
+            done += len(x)
             write_text(folder / _PROGRESS, json.dumps({"done": done}))
         # copy on write: whoever changes the embeddings in memory leaves the cache as it is
         return Embeddings(torch.from_numpy(np.load(folder / _STORE, mmap_mode="c")), kinds)
@@ -106,9 +108,10 @@ def _open(folder: Path, shape: tuple[int, int, int]) -> tuple[np.memmap, int]:
         raise SnceError(f"the cache {folder} is damaged ({error}); delete it and run again") from error
 
 
-def _key(tower: TextTower, tokens: Tensor) -> str:
+def _key(tower: TextTower, tokens: Tokens) -> str:
     digest = hashlib.sha256(tower.fingerprint.encode() + tower.path.encode())
-    digest.update(tokens.numpy().tobytes())
+    for part in tokens:
+        digest.update(b"" if part is None else part.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -1,11 +1,10 @@
-"""Text towers: the module whose output a pipeline's denoiser reads, with the tokenizer that feeds it."""
+"""Text towers: what a pipeline's denoiser reads of a text encoder, with the tokens that feed it."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,145 +13,229 @@ from torch import Tensor, nn
 
 from snce.errors import SnceError
 from snce.text.edits import unedited
-from snce.text.positions import kinds_of_tokens
+from snce.text.families import TowerRow, rows_of
+from snce.text.positions import END, common_ends, kinds_of_tokens, up_to_end
+from snce.text.reading import Reading
+from snce.text.tokens import Tokens, tokens_of_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-@dataclass(frozen=True)
-class TowerRow:
-    """One row of the table: where a pipeline class keeps an encoder, its tokenizer, and the module to hook."""
-
-    encoder: str
-    tokenizer: str
-    module: str
-
-
-TOWERS: dict[str, tuple[TowerRow, ...]] = {
-    # SD 1.x and 2.x read last_hidden_state after the final norm, also with clip_skip
-    "StableDiffusionPipeline": (TowerRow("text_encoder", "tokenizer", "final_layer_norm"),),
-    "StableDiffusionImg2ImgPipeline": (TowerRow("text_encoder", "tokenizer", "final_layer_norm"),),
-    "StableDiffusionInpaintPipeline": (TowerRow("text_encoder", "tokenizer", "final_layer_norm"),),
-}
+_PROBES = ("", "a", "7 zebras")  # they have nothing in common but what the pipeline puts around them
 
 
 class TextTower:
-    """A text encoder with its tokenizer, read at one module.
+    """A text encoder, read at one place.
 
     Args:
         encoder: a `transformers` text model.
         tokenizer: its tokenizer.
-        module: dotted path, inside the encoder, of the module whose output the denoiser reads.
+        path: where its output is read: see `snce.text.reading.Reading`.
         name: attribute under which a pipeline holds the encoder.
         pipeline: class name of that pipeline; empty for a bare encoder.
 
     Raises:
-        SnceError: the encoder has no such module.
+        SnceError: the encoder has no such place.
     """
 
     def __init__(
-        self, encoder: nn.Module, tokenizer: Any, module: str, name: str = "text_encoder", pipeline: str = ""
+        self, encoder: nn.Module, tokenizer: Any, path: str, name: str = "text_encoder", pipeline: str = ""
     ) -> None:
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.name = name
         self.pipeline = pipeline
-        self.path, self.module = _find_module(encoder, module)
+        self.reading = Reading(encoder, path)
+        self._row = TowerRow(name, "tokenizer", path)
+        self._pipe: Any = None
+        self._options: dict[str, Any] = {}
 
     @classmethod
-    def from_pipeline(cls, pipe: Any) -> TextTower:
-        """The tower of a diffusers pipeline whose class is in `TOWERS`.
+    def all_of(cls, pipe: Any, **options: Any) -> tuple[TextTower, ...]:
+        """All towers of a diffusers pipeline, in the order of `snce.text.families`; encoders that it lacks are left
+        out.
+
+        Args:
+            options: of the pipeline's call, that bear on how it encodes prompts: `max_sequence_length=256`.
 
         Raises:
-            SnceError: the class is not in the table.
+            SnceError: the class is not in that table, or the pipeline has no text encoder.
         """
-        kind = type(pipe).__name__
-        if kind not in TOWERS:
-            known = ", ".join(sorted(TOWERS))
-            raise SnceError(
-                f"{kind} is not a known pipeline ({known}); name its parts yourself: "
-                "TextTower(pipe.text_encoder, pipe.tokenizer, module='...')"
-            )
-        row = TOWERS[kind][0]
-        return cls(getattr(pipe, row.encoder), getattr(pipe, row.tokenizer), row.module, row.encoder, kind)
+        kind, towers = type(pipe).__name__, []
+        for row in rows_of(kind):
+            encoder = getattr(pipe, row.encoder, None)
+            if encoder is not None:
+                tower = cls(encoder, getattr(pipe, row.tokenizer), row.path, row.encoder, kind)
+                tower._row, tower._pipe, tower._options = row, pipe, options
+                towers.append(tower)
+        if not towers:
+            raise SnceError(f"this {kind} has no text encoder: load it with one")
+        return tuple(towers)
+
+    @classmethod
+    def from_pipeline(cls, pipe: Any, place: str = "", **options: Any) -> TextTower:
+        """The tower of a diffusers pipeline.
+
+        Args:
+            place: which, where there are several: its `place`, such as "text_encoder_2.output.text_embeds".
+            options: see `all_of`.
+
+        Raises:
+            SnceError: the pipeline is not known, has several towers and none is named, or has none at `place`.
+        """
+        towers = cls.all_of(pipe, **options)
+        chosen = [tower for tower in towers if place in ("", tower.place)]
+        if len(chosen) == 1:
+            return chosen[0]
+        places = ", ".join(tower.place for tower in towers)
+        if place:
+            raise SnceError(f"{type(pipe).__name__} has no tower {place!r}; it has {places}")
+        raise SnceError(f"{type(pipe).__name__} has several towers: use TextTower.all_of, or choose one of {places}")
 
     @property
-    def positions(self) -> int:
-        """Token positions per prompt, padding included."""
-        return int(self.tokenizer.model_max_length)
+    def path(self) -> str:
+        """Where the encoder is read."""
+        return self.reading.path
+
+    @property
+    def place(self) -> str:
+        """Name of the tower in its pipeline."""
+        return f"{self.name}.{self.path}"
+
+    @property
+    def module(self) -> nn.Module:
+        """The module whose output is read."""
+        return self.reading.module
 
     @cached_property
+    def positions(self) -> int:
+        """Token positions of a short prompt, padding included. Most pipelines pad all prompts to one length."""
+        return self.tokenize([""]).ids.shape[1]
+
+    @property
     def width(self) -> int:
         """d: numbers per token embedding."""
-        return self.encode(["a"]).shape[-1]
+        return self._shape[1]
+
+    @cached_property
+    def _shape(self) -> tuple[int, int]:
+        _, positions, width = self.encode(["a"]).shape
+        return positions, width
 
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of the encoder's weights, the same for any float dtype that holds them exactly."""
         return weights_fingerprint(self.encoder)
 
-    def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids [n, positions], padded as the pipelines pad.
+    @property
+    def begin(self) -> int:
+        """Tokens that every prompt begins with, and that are left alone: begin-of-text, a template. A tower that has
+        one embedding for the whole prompt has none."""
+        return 0 if self._pooled else len(self.template[0])
+
+    @cached_property
+    def template(self) -> tuple[list[int], list[int]]:
+        """Token ids that every prompt begins with, and those that every prompt ends with."""
+        return common_ends(self._ids(self.tokenize(_PROBES)))
+
+    def begin_of(self, tokens: Tokens) -> int:
+        """How much of the template the first of these prompts begins with: Sana's negative prompts have none."""
+        return len(common_ends([self.template[0], self._ids(tokens)[0]])[0])
+
+    @property
+    def _pooled(self) -> bool:
+        return self._shape[0] == 1 < self.positions
+
+    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+        """What the encoder is handed for these prompts, by the pipeline; a bare encoder gets them padded to its length.
 
         Warns where a prompt is longer than the encoder takes, naming it.
         """
         prompts = list(prompts)
-        kept = self.tokenizer(prompts, padding="max_length", truncation=True, max_length=self.positions,
-                              return_tensors="pt").input_ids  # fmt: skip
-        _warn_truncated(prompts, self.tokenizer, self.positions)
-        return kept
+        if self._pipe is not None:
+            entry = self.encoder.get_submodule(self._row.entry)
+            tokens = tokens_of_pipeline(self._pipe, entry, prompts, self._options)
+        else:
+            tokens = Tokens(self.tokenizer(prompts, padding="max_length", truncation=True,
+                                           max_length=int(self.tokenizer.model_max_length),
+                                           return_tensors="pt").input_ids)  # fmt: skip
+        if tokens.mask is None:
+            _warn_truncated(prompts, self.tokenizer, tokens.ids.shape[1])
+        return tokens
+
+    def read(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        """The encoder's own embeddings [n, positions, d], and where the denoiser reads them: see `content`."""
+        tokens = self.tokenize(prompts)
+        return self.encode_tokens(tokens), None if self._pooled else self.content(tokens)
 
     def encode(self, prompts: Sequence[str], edited: bool = False) -> Tensor:
         """Token embeddings [n, positions, d]: the encoder's own, or with `edited` what the denoiser receives, after
-        whatever is attached."""
+        whatever is attached. [n, 1, d] where the denoiser reads one embedding of the whole prompt."""
         return self.encode_tokens(self.tokenize(prompts), edited)
 
     @torch.no_grad()
-    def encode_tokens(self, tokens: Tensor, edited: bool = False) -> Tensor:
-        """The same for token ids [n, positions]."""
-        seen: list[Tensor] = []
-
-        def take(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            seen.append(output[0] if isinstance(output, tuple) else output)
-
-        handle = self.module.register_forward_hook(take)
+    def encode_tokens(self, tokens: Tokens, edited: bool = False) -> Tensor:
+        """The same for tokens."""
+        seen: list[Tensor | None] = []
+        handle = self.module.register_forward_hook(lambda _m, _i, output: seen.append(self.reading.take(output)))
+        device = next(self.encoder.parameters()).device
+        call = getattr(self.encoder, self._row.call) if self._row.call else self.encoder
+        options: dict[str, Any] = {"output_hidden_states": True} if self.reading.of_layers else {}
+        if tokens.mask is not None:
+            options["attention_mask"] = tokens.mask.long().to(device)
         try:
             with nullcontext() if edited else unedited():
-                self.encoder(tokens.to(next(self.encoder.parameters()).device))
+                call(tokens.ids.to(device), **options)
         finally:
             handle.remove()
-        if not seen:
+        if not seen or seen[-1] is None:
+            if self.reading.is_field:
+                raise SnceError(
+                    f"what {type(self.encoder).__name__} returns has no {self.path.removeprefix('output.')}"
+                )
             raise SnceError(f"module {self.path!r} of {type(self.encoder).__name__} did not run in a forward pass")
         return seen[-1]
 
-    def kinds(self, tokens: Tensor) -> Tensor:
+    def kinds(self, tokens: Tokens) -> Tensor:
         """What stands at each position, uint8 [n, positions]: see `snce.text.positions`."""
-        return kinds_of_tokens(tokens, self.tokenizer)
+        begin, end = map(len, self.template)
+        if self._pooled:
+            return torch.full((len(tokens.ids), 1), END, dtype=torch.uint8)
+        return kinds_of_tokens(self._prompt(tokens), begin, end, tokens.mask is None or self._row.pads)
+
+    def content(self, tokens: Tokens) -> Tensor | None:
+        """Positions that the denoiser reads, bool [n, positions]; None if it reads all."""
+        return None if self._row.pads else tokens.mask
+
+    def _ids(self, tokens: Tokens) -> list[list[int]]:
+        """Without padding."""
+        return [ids[kept].tolist() for ids, kept in zip(tokens.ids, self._prompt(tokens), strict=True)]
+
+    def _prompt(self, tokens: Tokens) -> Tensor:
+        """Positions that are no padding, bool [n, positions]."""
+        return up_to_end(tokens.ids, self.tokenizer.eos_token_id) if tokens.mask is None else tokens.mask
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """16 hex digits of the hash of a model's floating-point weights, rounded to float16."""
+    """16 hex digits of the hash of a model's floating-point weights, rounded to float16. Adapters beside them (LoRA) do
+    not count: whoever adds one to a text encoder keeps its erasers."""
     digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        if value.is_floating_point():
-            # where an encoder nests its parts depends on the transformers version
-            digest.update(key.removeprefix("text_model.").encode())
+    weights = {key.replace(".base_layer.", "."): value for key, value in _state(model).items()}
+    for key, value in sorted(weights.items()):
+        if value.is_floating_point() and ".lora_" not in key:
+            # where an encoder nests its parts depends on the transformers version, and on torch.compile
+            digest.update(key.removeprefix("_orig_mod.").removeprefix("text_model.").encode())
             # a copy cast to half precision is still the same model
             digest.update(value.detach().cpu().to(torch.float16).numpy().tobytes())  # in order, whatever the layout
     return digest.hexdigest()[:16]
 
 
-def _find_module(encoder: nn.Module, path: str) -> tuple[str, nn.Module]:
-    """The module at `path`, with or without `text_model` above it: that depends on the transformers version, and the
-    path that is returned does not."""
-    path = path.removeprefix("text_model.")
-    for root in (encoder, getattr(encoder, "text_model", None)):
-        if root is not None:
-            with suppress(AttributeError):
-                return path, root.get_submodule(path)
-    names = ", ".join(name for name, _ in list(encoder.named_modules())[1:12])
-    raise SnceError(f"{type(encoder).__name__} has no module {path!r}; it has {names}, ...")
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    if not any(parameter.is_meta for parameter in model.parameters()):
+        return model.state_dict()
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    return get_state_dict_offloaded_model(model)  # one module at a time: the weights are elsewhere
 
 
 def _warn_truncated(prompts: list[str], tokenizer: Any, positions: int) -> None:

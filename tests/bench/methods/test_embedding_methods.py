@@ -117,10 +117,10 @@ def test_the_user_may_ask_for_several_pictures_and_for_clip_skip(erasure, pipe, 
 def test_gradients_pass_through_the_edit(erasure, shared_pipe, tower):
     embedding = shared_pipe.text_encoder.get_input_embeddings().weight
     with erasure.attached(shared_pipe):
-        out = shared_pipe.text_encoder(tower.tokenize([LOUD]))[0]
+        out = shared_pipe.text_encoder(tower.tokenize([LOUD]).ids)[0]
     assert same_bits(out.detach(), edited(erasure, tower, [LOUD]))
     (gradient,) = torch.autograd.grad(out.square().sum(), embedding)
-    plain = shared_pipe.text_encoder(tower.tokenize([LOUD]))[0]
+    plain = shared_pipe.text_encoder(tower.tokenize([LOUD]).ids)[0]
     (unedited,) = torch.autograd.grad(plain.square().sum(), embedding)
     assert gradient.isfinite().all()
     assert (gradient != 0).any()

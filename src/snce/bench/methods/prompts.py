@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from snce.bench.methods.base import replaced
 from snce.errors import SnceError
 from snce.text.edits import edits_are_off
+from snce.text.tokens import Tokens
 from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def prompts_edited(pipe: Any, edit: Callable[[Tensor, Tensor], Tensor]) -> Itera
         SnceError: not a pipeline of Stable Diffusion's classes.
     """
     tower = TextTower.from_pipeline(pipe)
+    tower.kinds(tower.tokenize([""]))  # what it asks the pipeline for, now: not from within a hook
     original = pipe.encode_prompt
     parameters = signature(original)
     tokens: Tensor | None = None
@@ -105,7 +107,7 @@ def prompts_edited(pipe: Any, edit: Callable[[Tensor, Tensor], Tensor]) -> Itera
             left -= 1
             if left < 0:
                 return None
-        return edit(x, tower.kinds(tokens.cpu()).to(x.device))
+        return edit(x, tower.kinds(Tokens(tokens.cpu())).to(x.device))
 
     @wraps(original)
     def encode_prompt(*args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,90 @@
+"""An eraser on disk: one safetensors file, however many towers it is for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from snce.erase.edit import Neurons
+from snce.erase.eraser import ConceptEraser
+from snce.errors import SnceError
+from snce.storage import read_metadata, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+FORMAT = "snce-eraser-2"
+FORMAT_OF_TOWERS = "snce-eraser-towers-1"
+"""Of an eraser with several parts: its tensors are named 0.encoder, 1.encoder, ..., and its metadata "parts" is a JSON
+list with what the metadata of each part alone would be. A reader of the other format must not take it for whole."""
+
+
+def write_eraser(eraser: ConceptEraser, path: Path) -> None:
+    """See `ConceptEraser.save`."""
+    if not eraser.others:
+        write_tensors(path, eraser.neurons._asdict(), {"format": FORMAT, **_metadata(eraser)})
+        return
+    named = [(f"{i}.{name}", t) for i, part in enumerate(eraser.parts) for name, t in part.neurons._asdict().items()]
+    parts = json.dumps([_metadata(part) for part in eraser.parts])
+    write_tensors(path, dict(named), {"format": FORMAT_OF_TOWERS, "parts": parts})
+
+
+def _metadata(part: ConceptEraser) -> dict[str, str]:
+    return {
+        "concepts": json.dumps(part.concepts),
+        "fingerprint": part.fingerprint,
+        "tower": part.tower,
+        "module": part.module,
+        "pipeline": part.pipeline,
+        "begin": str(part.begin),
+        "card": json.dumps(part.card),
+    }
+
+
+def read_eraser(path: Path) -> ConceptEraser:
+    """See `ConceptEraser.load`."""
+    several = read_metadata(path).get("format") == FORMAT_OF_TOWERS
+    tensors, metadata = read_tensors(path, FORMAT_OF_TOWERS if several else FORMAT)
+    try:
+        if not several:
+            return _part(tensors, metadata)
+        parts = [
+            _part({name: tensors[f"{i}.{name}"] for name in Neurons._fields if f"{i}.{name}" in tensors}, told)
+            for i, told in enumerate(json.loads(metadata["parts"]))
+        ]
+        return replace(parts[0], others=tuple(parts[1:]))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, SnceError):
+            raise SnceError(f"{path}: {error}") from error
+        raise SnceError(f"{path} has damaged metadata: {error}") from error
+
+
+def _part(tensors: dict[str, Tensor], metadata: dict[str, str]) -> ConceptEraser:
+    missing = [name for name in Neurons._fields if name not in tensors]
+    if missing:
+        raise SnceError(f"it lacks the tensors {', '.join(missing)}")
+    if tensors["encoder"].ndim != 2:
+        raise SnceError(f"encoder must be [n, d], not {list(tensors['encoder'].shape)}")
+    floats = {name: tensors[name].float() for name in Neurons._fields if name != "whole_prompt"}
+    return ConceptEraser(
+        Neurons(**floats, whole_prompt=tensors["whole_prompt"].bool()),
+        tuple(str(c) for c in json.loads(metadata["concepts"])),
+        metadata["fingerprint"],
+        metadata.get("tower", "text_encoder"),
+        metadata.get("module", "final_layer_norm"),
+        metadata.get("pipeline", ""),
+        int(metadata["begin"]),
+        _card(json.loads(metadata.get("card", "{}"))),
+    )
+
+
+def _card(raw: Any) -> dict[str, Any]:
+    """The card of a file, with its entries in the shape that others rely on."""
+    card = {str(concept): dict(entry) for concept, entry in dict(raw).items()}
+    for entry in card.values():
+        if "neurons" in entry:
+            entry["neurons"] = [dict(neuron) for neuron in entry["neurons"]]
+    return card

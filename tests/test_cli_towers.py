@@ -1,0 +1,73 @@
+"""The command line on a pipeline with several towers: from training to pictures."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from snce.cli import main
+from snce.erase.eraser import ConceptEraser
+from snce.text.towers import TextTower
+from tests.pipelines.families import FAMILIES
+from tests.studio import SMALL
+
+PLACES = [
+    "text_encoder.output.hidden_states[-2]",
+    "text_encoder_2.output.hidden_states[-2]",
+    "text_encoder_2.output.text_embeds",
+]
+
+
+@pytest.fixture(scope="module")
+def made(studio, tmp_path_factory):
+    """A folder with Stable Diffusion XL, an SAE for each of its towers, and an eraser."""
+    folder = tmp_path_factory.mktemp("towers")
+    FAMILIES["StableDiffusionXLPipeline"](0).save_pretrained(folder / "model")
+    model, sae, eraser = (str(folder / name) for name in ("model", "saes", "gun.safetensors"))
+    assert main(["train", model, "--prompts", str(studio.prompts), "--out", sae, *SMALL, "--steps", "20"]) == 0
+    assert main(["find", model, "--sae", sae, "--concept", str(studio.concept), "--out", eraser]) == 0
+    return folder
+
+
+def test_every_tower_has_an_sae_and_a_part_of_the_eraser(made):
+    assert sorted(path.parent.name for path in (made / "saes").glob("*/sae.safetensors")) == PLACES
+    parts = ConceptEraser.load(made / "gun.safetensors").parts
+    assert [part.place for part in parts] == PLACES
+    assert all(part.concepts == ("gun",) and "gun" in part.card for part in parts)
+    assert {path.name for path in made.glob("gun.*.png")} == {f"gun.{place}.png" for place in PLACES}
+    card = (made / "gun.md").read_text()
+    assert all(f"gun in {place}" in card for place in PLACES)
+
+
+def test_pictures_are_drawn_with_it_and_the_file_is_shown(made, capsys):
+    options = ["--steps", "2", "--prompt", "zzz red cat", "--eraser", str(made / "gun.safetensors")]
+    assert main(["generate", str(made / "model"), *options, "--out", str(made / "after.png")]) == 0
+    told = capsys.readouterr().out
+    assert (made / "after.png").stat().st_size > 100
+    assert len(re.findall("which neurons fired", told)) == 3
+    assert main(["inspect", str(made / "gun.safetensors")]) == 0
+    told = "".join(capsys.readouterr().out.split())
+    assert all(place in told for place in PLACES)
+
+
+def test_a_tower_without_an_sae_is_pointed_out(made, studio, tmp_path, capsys):
+    alone = made / "saes" / PLACES[0]
+    out = tmp_path / "part.safetensors"
+    command = ["find", str(made / "model"), "--sae", str(alone), "--concept", str(studio.concept), "--out", str(out)]
+    assert main(command) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert all(f"no SAE for {place}" in told for place in PLACES[1:])
+    eraser = ConceptEraser.load(out)
+    assert [part.place for part in eraser.parts] == PLACES[:1]
+    with eraser.attach(FAMILIES["StableDiffusionXLPipeline"](0)):
+        pass
+
+
+def test_a_tower_is_chosen_by_its_place(made):
+    pipe = FAMILIES["StableDiffusionXLPipeline"](0)
+    assert TextTower.from_pipeline(pipe, PLACES[2]).place == PLACES[2]
+    with pytest.raises(ValueError, match="several towers"):
+        TextTower.from_pipeline(pipe)
+    with pytest.raises(ValueError, match="no tower 'text_encoder_9'"):
+        TextTower.from_pipeline(pipe, "text_encoder_9")

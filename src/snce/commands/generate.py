@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import reduce
+from inspect import signature
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,6 +56,10 @@ class GenerateOptions:
     """Denoising steps; the model's default where left out."""
     guidance_scale: float | None = None
     """Weight of the prompt against no prompt; the model's default where left out."""
+    height: int | None = None
+    """Pixels; the model's default where left out."""
+    width: int | None = None
+    """Pixels; the model's default where left out."""
     separate: bool = False
     """One file per prompt, FILE-1.png, FILE-2.png and so on, in place of a grid."""
 
@@ -62,8 +67,10 @@ class GenerateOptions:
         """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
         if not self.prompt:
             raise SnceError('nothing to draw: give --prompt "..." once or more')
-        if self.steps is not None and self.steps < 1:
-            raise SnceError(f"--steps {self.steps} must be at least 1")
+        for name in ("steps", "height", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SnceError(f"--{name} {value} must be at least 1")
         for name in ("strength", "guidance_scale"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
@@ -87,6 +94,7 @@ def run_generate(options: GenerateOptions) -> None:
     check_output(options.out, ".png")
     erasers = [ConceptEraser.load(local_file(name, ConceptEraser.hub_file)) for name in options.eraser]
     pipe = open_pipeline(options.model)
+    check_draws(pipe)
     if not erasers:
         images = draw(pipe, options)
     else:
@@ -103,14 +111,34 @@ def run_generate(options: GenerateOptions) -> None:
     write_images(images, options)
 
 
+def check_draws(pipe: Any) -> None:
+    """Raise SnceError if the pipeline makes videos or sounds, before an hour goes into one that cannot be written."""
+    parameters = signature(type(pipe).__call__).parameters
+    for what, name in (("videos", "num_frames"), ("sounds", "audio_length_in_s")):
+        if name in parameters:
+            raise SnceError(
+                f"{type(pipe).__name__} makes {what}, and this command writes pictures: attach the eraser in Python, "
+                "with ConceptEraser.load(FILE).attach(pipe)"
+            )
+
+
 def draw(pipe: Any, options: GenerateOptions) -> "list[Image]":
     """One picture per prompt, one prompt at a time: a batch would change the last bits of the arithmetic."""
     import torch
     from rich.progress import Progress
 
     steps, guidance = defaults(options)
-    given = {"num_inference_steps": steps, "guidance_scale": guidance, "negative_prompt": options.negative_prompt}
+    given = {
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "negative_prompt": options.negative_prompt,
+        "height": options.height,
+        "width": options.width,
+    }
+    known = signature(type(pipe).__call__).parameters
     arguments = {name: value for name, value in given.items() if value is not None}
+    for name in arguments.keys() - known.keys():
+        raise SnceError(f"{type(pipe).__name__} takes no {name.replace('_', ' ')}: leave it out")
     pipe.set_progress_bar_config(disable=True)
     images = []
     with Progress(transient=True, disable=not on_terminal()) as bar:
@@ -123,7 +151,9 @@ def draw(pipe: Any, options: GenerateOptions) -> "list[Image]":
 
         for prompt in options.prompt:
             generator = torch.Generator().manual_seed(options.seed)
-            output = pipe(prompt=prompt, generator=generator, callback_on_step_end=advance, **arguments)
+            if "callback_on_step_end" in known:  # PixArt has none
+                arguments["callback_on_step_end"] = advance
+            output = pipe(prompt=prompt, generator=generator, **arguments)
             images.append(output.images[0])
     return images
 

@@ -60,9 +60,9 @@ FAMILIES: dict[str, tuple[TowerRow, ...]] = {
         _t5("text_encoder_2", "tokenizer_2"),
     ),
 }
-"""Towers by the beginning of the pipeline's class name; `_VARIANTS` has how it may go on."""
+"""Towers by the beginning of the pipeline's class name; `VARIANTS` has how it may go on."""
 
-_VARIANTS = (
+VARIANTS = (
     "", "Img2Img", "Inpaint", "ControlNet", "ControlNetImg2Img", "ControlNetInpaint", "ImageToVideo", "VideoToVideo",
 )  # fmt: skip
 
@@ -73,7 +73,7 @@ def rows_of(pipeline: str) -> tuple[TowerRow, ...]:
     Raises:
         SnceError: it is not in the table.
     """
-    for variant in _VARIANTS:
+    for variant in VARIANTS:
         family = pipeline.removesuffix(f"{variant}Pipeline")
         if family != pipeline and family in FAMILIES:
             return FAMILIES[family]

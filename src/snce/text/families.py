@@ -62,9 +62,17 @@ FAMILIES: dict[str, tuple[TowerRow, ...]] = {
 }
 """Towers by the beginning of the pipeline's class name; `VARIANTS` has how it may go on."""
 
-VARIANTS = (
-    "", "Img2Img", "Inpaint", "ControlNet", "ControlNetImg2Img", "ControlNetInpaint", "ImageToVideo", "VideoToVideo",
+VARIANTS = frozenset(
+    ("", "Adapter", "Animate", "AttendAndExcite", "Depth2Img", "DiffEdit", "Fill", "FunControl", "GLIGEN",
+     "GLIGENTextImage", "Img2Img", "Inpaint", "ImageToVideo", "Kontext", "KontextInpaint", "LDM3D", "Panorama", "SAG",
+     "Sprint", "SprintImg2Img", "Upscale", "VACE", "Video", "VideoToVideo",
+     "Control", "ControlImg2Img", "ControlInpaint", "ControlNet", "ControlNetImg2Img", "ControlNetInpaint",
+     "ControlNetInpainting", "ControlNetPAG", "ControlNetPAGImg2Img", "ControlNetPAGInpaint", "ControlNetUnion",
+     "ControlNetUnionImg2Img", "ControlNetUnionInpaint", "ControlNetXS", "PAG", "PAGImg2Img", "PAGInpaint")
 )  # fmt: skip
+"""Of those that diffusers has, they encode prompts by the same code as their family's plain pipeline."""
+_OTHERS = frozenset({"SanaPAGPipeline", "Flux2KleinKVPipeline"})
+"""They do not."""
 
 
 def rows_of(pipeline: str) -> tuple[TowerRow, ...]:
@@ -73,12 +81,12 @@ def rows_of(pipeline: str) -> tuple[TowerRow, ...]:
     Raises:
         SnceError: it is not in the table.
     """
-    for variant in VARIANTS:
-        family = pipeline.removesuffix(f"{variant}Pipeline")
-        if family != pipeline and family in FAMILIES:
+    name = pipeline.removesuffix("Pipeline")
+    for family in sorted(FAMILIES, key=len, reverse=True):
+        if name.startswith(family) and name[len(family) :] in VARIANTS and pipeline not in _OTHERS:
             return FAMILIES[family]
     raise SnceError(
-        f"{pipeline} is not a known pipeline ({', '.join(f'{name}Pipeline' for name in FAMILIES)}, and some of their "
-        "variants); name its parts yourself, and attach to that: TextTower(pipe.text_encoder, pipe.tokenizer, "
+        f"{pipeline} is not a known pipeline ({', '.join(f'{family}Pipeline' for family in FAMILIES)}, and most of "
+        "their variants); name its parts yourself, and attach to that: TextTower(pipe.text_encoder, pipe.tokenizer, "
         "path='output.last_hidden_state') for what the encoder returns, or path='final_layer_norm' for a module in it"
     )

@@ -59,7 +59,7 @@ class LoadConceptEraser:
                 "eraser": ([*files, FROM_PATH], {"tooltip": f"A file in models/{FOLDER}."}),
                 "path": ("STRING", {"default": "", "tooltip": f"A file anywhere; choose {FROM_PATH} above."}),
             },
-            "optional": {"join": (ERASER, {"tooltip": "Another eraser of the same text encoder."})},
+            "optional": {"join": (ERASER, {"tooltip": "Another eraser of the same model."})},
         }
 
     @classmethod
@@ -89,7 +89,7 @@ class ApplyConceptEraser:
     """CONDITIONING -> CONDITIONING with the eraser's neurons switched off."""
 
     DESCRIPTION = (
-        "Takes the concepts out of a prompt's conditioning. A prompt without them keeps it bit for bit. Connect the "
+        "Takes the concepts out of a prompt's conditioning and its pooled output. A prompt without them keeps it bit for bit. Connect the "
         "positive prompt: a negative prompt that names the concept is meant to keep it out."
     )
     CATEGORY = CATEGORY
@@ -146,7 +146,8 @@ class ConceptActivation:
     def read(self, conditioning: Sequence[Any], eraser: ConceptEraser, chunk: int = CHUNK) -> dict[str, Any]:
         readings = read_conditioning(conditioning, eraser, chunk)
         top = max(readings, key=lambda reading: reading.activation - reading.threshold)
-        report = "\n".join(map(_line, readings))
+        several = len({reading.place for reading in readings}) > 1
+        report = "\n".join(_line(reading, several) for reading in readings)
         return {"ui": {"text": (report,)}, "result": (top.activation, top.threshold, top.fires, report)}
 
 
@@ -187,6 +188,7 @@ def _resolve(eraser: str, path: str) -> Path:
     return Path(found)
 
 
-def _line(reading: Reading) -> str:
+def _line(reading: Reading, several: bool) -> str:
     verdict = "fires" if reading.fires else "silent"
-    return f"{reading.concept}: {reading.activation:.4g} (threshold {reading.threshold:.4g}), {verdict}"
+    where = f" in {reading.place}" if several else ""
+    return f"{reading.concept}{where}: {reading.activation:.4g} (threshold {reading.threshold:.4g}), {verdict}"

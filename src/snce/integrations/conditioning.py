@@ -2,15 +2,17 @@
 
 What ComfyUI does, and what follows from it here:
 
+- Encoders stand side by side in the embeddings, pooled outputs in the option "pooled_output" [b, width], and Stable
+  Diffusion 3 puts T5 behind both CLIPs along the tokens: `regions` tells which part of an eraser edits what.
 - CLIP reads 77 positions. A longer prompt is cut into chunks, each encoded by itself with its own begin-of-text and
   end-of-text, and their embeddings are put one after the other along the tokens. To the encoder, and so to a neuron,
   each chunk is a prompt of its own: an eraser edits every chunk as it edits a prompt. A neuron of a prompt code fires
-  in the chunks that hold its concept, and the others keep every bit.
+  in the chunks that hold its concept, and the others keep every bit. The pooled output is that of the first chunk.
 - An encoder without begin-of-text (T5; an eraser with begin = 0) is not cut into chunks: its tokens are one prompt.
 - "(word:1.3)" moves the word's embedding away from that of the empty prompt, after the encoder and before the eraser;
   so an activation is that of the weighted embedding.
-- Widths of several encoders stand side by side in one embedding, as SDXL's 768 + 1280.
-- Options hold all else (the pooled output, areas, control nets) and are not read here.
+- Zeros stand for no prompt, or for an encoder that is not loaded. They stay zeros.
+- All other options (areas, control nets) are not read here.
 
 Nodes hand the same objects to several others, so nothing is modified in place. Only torch is needed.
 """
@@ -24,23 +26,17 @@ import torch
 from torch import Tensor
 
 from snce.errors import SnceError
-from snce.integrations.widths import write_back
+from snce.integrations.places import write_back
+from snce.integrations.regions import EMBEDDINGS, regions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from snce.erase.eraser import ConceptEraser
+    from snce.integrations.regions import Region
 
 CHUNK = 77
 """Positions of CLIP, begin-of-text and end-of-text included."""
-
-_MODELS = {
-    768: "Stable Diffusion 1.x",
-    1024: "Stable Diffusion 2.x",
-    1280: "the SDXL refiner",
-    2048: "SDXL, whose encoders of 768 and 1280 stand side by side",
-    4096: "FLUX or SD3",
-}
 
 
 class Reading(NamedTuple):
@@ -51,92 +47,89 @@ class Reading(NamedTuple):
     """The highest u in all its entries, prompts and chunks; 0 at least."""
     threshold: float
     """0 at least."""
+    place: str
+    """The tower whose part of the conditioning it reads, as `ConceptEraser.place`."""
 
     @property
     def fires(self) -> bool:
         return self.activation > self.threshold
 
 
-def towers(width: int, eraser: ConceptEraser) -> list[tuple[slice, ConceptEraser]]:
-    """Which numbers of an embedding belong to which encoder, with what edits them. This is the one place that knows.
-
-    Raises:
-        SnceError: the eraser was made for embeddings of another width.
-    """
-    if width != eraser.width:
-        made_for = eraser.pipeline or _MODELS.get(eraser.width, "another model")
-        raise SnceError(
-            f"the eraser of {', '.join(dict.fromkeys(eraser.concepts))} is for text embeddings of width "
-            f"{eraser.width} ({made_for}), but this conditioning has width {width}"
-            f"{f' ({_MODELS[width]})' if width in _MODELS else ''}; load an eraser that was made for this model"
-        )
-    return [(slice(0, width), eraser)]
-
-
 def scaled(eraser: ConceptEraser, strength: float) -> ConceptEraser:
     """The same neurons with their strengths multiplied by `strength`; 0 leaves everything as it is."""
-    neurons = eraser.neurons
-    return replace(eraser, neurons=neurons._replace(strength=neurons.strength * strength))
+    neurons = eraser.neurons._replace(strength=eraser.neurons.strength * strength)
+    return replace(eraser, neurons=neurons, others=tuple(scaled(other, strength) for other in eraser.others))
 
 
 def edit_conditioning(
     conditioning: Sequence[Any], eraser: ConceptEraser, strength: float = 1.0, chunk: int = CHUNK
 ) -> list[list[Any]]:
-    """A new conditioning with the eraser's neurons switched off.
+    """A new conditioning with the eraser's neurons switched off, each in the part of its own encoder.
 
-    Where they are silent in a whole entry, it holds the same tensor as before; where they are silent in a prompt or a
+    Where they are silent in a whole tensor, it is the same object as before; where they are silent in a prompt or a
     chunk, the same bits.
 
     Args:
         conditioning: entries [embeddings [b, tokens, width], options].
-        eraser: made for the encoder that these embeddings come from; only the width can be checked.
+        eraser: made for the encoders that these embeddings come from; only the widths can be checked.
         strength: multiplies the strength of each neuron.
         chunk: positions that the encoder reads at once; 0 if it has read all tokens as one prompt.
 
     Raises:
-        SnceError: another width than the eraser's, or tokens that are not whole chunks.
+        SnceError: a part of the eraser has no place in this conditioning (see `regions`), or tokens that are not whole
+            chunks.
     """
     eraser = scaled(eraser, strength)
-    return [[_edit(embeddings, eraser, chunk), dict(options)] for embeddings, options in conditioning]
+    return [_edit(embeddings, options, eraser, chunk) for embeddings, options in conditioning]
 
 
 def read_conditioning(conditioning: Sequence[Any], eraser: ConceptEraser, chunk: int = CHUNK) -> list[Reading]:
-    """The highest activation of each neuron, in the order of the eraser's; arguments and errors as for
-    `edit_conditioning`, and an error if there is no entry."""
+    """The highest activation of each neuron, by the eraser's parts and in the order of each; arguments and errors as
+    for `edit_conditioning`, and an error if there is no entry."""
     if not conditioning:
         raise SnceError("this conditioning has no entries; connect what a text encode node returns")
-    peaks, neurons = [], []
-    for embeddings, _ in conditioning:
-        parts = list(_parts(embeddings, eraser, chunk))
-        peaks.append(torch.cat([part.activations(prompts).amax(0) for _, prompts, part in parts]).cpu())
-        neurons = [pair for *_, part in parts for pair in zip(part.concepts, part.neurons.threshold, strict=True)]
-    highest = torch.stack(peaks).amax(0).tolist()
+    entries = [
+        torch.cat([_heights(_prompts(x, region, chunk), region.part) for x, region in _parts(x, options, eraser)])
+        for x, options in conditioning
+    ]
+    highest = iter(torch.stack(entries).amax(0).tolist())
     return [
-        Reading(concept, activation, max(float(threshold), 0.0))
-        for (concept, threshold), activation in zip(neurons, highest, strict=True)
+        Reading(concept, next(highest), max(float(threshold), 0.0), part.place)
+        for part in eraser.parts
+        for concept, threshold in zip(part.concepts, part.neurons.threshold, strict=True)
     ]
 
 
-def _edit(embeddings: Tensor, eraser: ConceptEraser, chunk: int) -> Tensor:
-    edited = embeddings
-    for where, prompts, part in _parts(embeddings, eraser, chunk):
-        edited = write_back(edited, where, part.edit(prompts).reshape(*embeddings.shape[:2], -1))
-    return edited
+def _heights(prompts: Tensor, part: ConceptEraser) -> Tensor:
+    """Of each neuron in all prompts, [n]."""
+    if not prompts.any():
+        return torch.zeros(len(part.concepts))
+    return part.activations(prompts).amax(0).float().cpu()
 
 
-def _parts(embeddings: Any, eraser: ConceptEraser, chunk: int) -> Iterator[tuple[slice, Tensor, ConceptEraser]]:
-    """For each tower: where it stands in the width, its embeddings [prompts and chunks, positions, d], its eraser."""
-    if not isinstance(embeddings, Tensor) or embeddings.ndim != 3:
-        found = list(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
-        raise SnceError(f"a conditioning must hold text embeddings [prompts, tokens, width], not {found}")
-    for where, part in towers(embeddings.shape[-1], eraser):
-        yield where, _in_chunks(embeddings[..., where], part.begin, chunk), part
+def _edit(embeddings: Tensor, options: dict[str, Any], eraser: ConceptEraser, chunk: int) -> list[Any]:
+    tensors = {**options, EMBEDDINGS: embeddings}
+    for x, region in _parts(embeddings, options, eraser):
+        prompts = _prompts(x, region, chunk)
+        if prompts.any():
+            edited = region.part.edit(prompts).reshape(x.shape)
+            tensors[region.tensor] = write_back(tensors[region.tensor], region.where, edited)
+    return [tensors.pop(EMBEDDINGS), tensors]
 
 
-def _in_chunks(x: Tensor, begin: int, chunk: int) -> Tensor:
-    """[b, chunks * positions, d] as [b * chunks, positions, d]."""
+def _parts(embeddings: Any, options: dict[str, Any], eraser: ConceptEraser) -> Iterator[tuple[Tensor, Region]]:
+    """What each part of the eraser edits."""
+    for region in regions(embeddings, options, eraser):
+        yield (embeddings if region.tensor is EMBEDDINGS else options[region.tensor])[region.where], region
+
+
+def _prompts(x: Tensor, region: Region, chunk: int) -> Tensor:
+    """A region's numbers as prompts [b, positions, d], each chunk one."""
+    x = x.contiguous()  # as the encoder gave them: the last bits of a product depend on how numbers lie in memory
+    if x.ndim == 2:
+        return x[:, None]
     tokens = x.shape[1]
-    if begin == 0 or chunk == 0 or tokens <= chunk:
+    if region.part.begin == 0 or chunk == 0 or tokens <= chunk:
         return x
     if tokens % chunk:
         raise SnceError(

@@ -89,8 +89,8 @@ class ApplyConceptEraser:
     """CONDITIONING -> CONDITIONING with the eraser's neurons switched off."""
 
     DESCRIPTION = (
-        "Takes the concepts out of a prompt's conditioning and its pooled output. A prompt without them keeps it bit for bit. Connect the "
-        "positive prompt: a negative prompt that names the concept is meant to keep it out."
+        "Takes the concepts out of a prompt's conditioning and its pooled output. A prompt without them keeps both bit "
+        "for bit. Connect the positive prompt: a negative prompt that names the concept is meant to keep it out."
     )
     CATEGORY = CATEGORY
     FUNCTION = "apply"

@@ -219,7 +219,7 @@ def test_columns_stand_side_by_side_and_make_up_the_width(sizes, missing, surplu
     widths = {place: size for i, (place, size) in enumerate(zip(places, sizes, strict=True)) if i != missing}
     found = columns(places, widths, sum(sizes) + surplus)
     rest = sum(sizes) + surplus - sum(widths.values())
-    if rest < 1 if len(widths) < len(sizes) else rest:
+    if rest < 0 if len(widths) < len(sizes) else rest != 0:
         assert found is None
         return
     assert found is not None

@@ -1,62 +1,54 @@
-"""A block for Modular Diffusers that edits the prompt's embeddings between text encoder and denoiser.
+"""A block for Modular Diffusers that edits the prompt's embeddings between text encoders and denoiser.
 
     blocks = EraseConcept(eraser).insert_into(FluxAutoBlocks())
     pipe = blocks.init_pipeline("black-forest-labs/FLUX.1-dev")
 
-Only for pipelines whose `prompt_embeds` are what text encoders give out, as in `LAYOUTS`. Others cut them, pad them or
-stack them first: there, attach the eraser to the encoder itself.
+Only for pipelines whose `prompt_embeds` and `pooled_prompt_embeds` are what text encoders give out, as in `FAMILIES`.
+Others cut them, pad them or stack them first: there, attach the eraser to the encoders themselves.
 """
 
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from diffusers import ModularPipelineBlocks
 from diffusers.modular_pipelines import InputParam, OutputParam
 from torch import Tensor
 
 from snce.errors import SnceError
-from snce.integrations.widths import write_back
+from snce.integrations.places import columns, is_pooled, places_of, write_back
 from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import nn
 
     from snce.erase.eraser import ConceptEraser
+    from snce.integrations.places import Places
 
-
-class Place(NamedTuple):
-    """A text encoder whose output is in `prompt_embeds`."""
-
-    encoder: str
-    """Attribute of the pipeline."""
-    module: str
-    """Whose output it is; a negative number counts layers from the end."""
-
-
-_T5 = (Place("text_encoder_2", "encoder.final_layer_norm"),)
-LAYOUTS: dict[str, tuple[Place, ...]] = {
-    # of both encoders the last layer but one, before the final norm, side by side
-    "StableDiffusionXLModularPipeline": (
-        Place("text_encoder", "encoder.layers.-2"),
-        Place("text_encoder_2", "encoder.layers.-2"),
-    ),
-    "FluxModularPipeline": _T5,
-    "FluxKontextModularPipeline": _T5,
+FAMILIES = {
+    "StableDiffusionXLModularPipeline": "StableDiffusionXL",
+    "FluxModularPipeline": "Flux",
+    "FluxKontextModularPipeline": "Flux",
 }
-"""What stands in `prompt_embeds`, from left to right, by the class of the modular pipeline."""
+"""The row of `snce.text.families` that tells what stands in the embeddings, by the class of the modular pipeline."""
+
+_NEGATIVE = "negative_"
 
 
 class EraseConcept(ModularPipelineBlocks):
-    """Switches an eraser's neurons off in `prompt_embeds`. Prompts on which they are silent keep every bit.
+    """Switches an eraser's neurons off in `prompt_embeds` and `pooled_prompt_embeds`. Prompts on which they are silent
+    keep every bit.
 
     Several concepts: `EraseConcept(a | b)`, not two blocks, of which the second would read edited embeddings.
 
     Args:
-        eraser: made for a text encoder of the pipeline; that is checked on the first run.
-        edit_negative: also edit `negative_prompt_embeds`. Off by default: "negative: nudity" is meant to keep it out.
-        allow_mismatch: use it on a text encoder that it was not made for.
+        eraser: made for text encoders of the pipeline; that is checked on the first run.
+        edit_negative: also edit those of the negative prompt. Off by default: "negative: nudity" is meant to keep it
+            out.
+        allow_mismatch: use it on text encoders that it was not made for.
     """
 
     def __init__(self, eraser: ConceptEraser, *, edit_negative: bool = False, allow_mismatch: bool = False) -> None:
@@ -64,7 +56,7 @@ class EraseConcept(ModularPipelineBlocks):
         self.eraser = eraser
         self.edit_negative = edit_negative
         self.allow_mismatch = allow_mismatch
-        self._checked: weakref.ref[nn.Module] | None = None
+        self._checked: dict[str, weakref.ref[nn.Module]] = {}
 
     def insert_into(self, blocks: Any) -> Any:
         """Put this block behind the sub-block "text_encoder" of `blocks`, and return `blocks`.
@@ -90,83 +82,93 @@ class EraseConcept(ModularPipelineBlocks):
     @property
     def inputs(self) -> list[InputParam]:
         told = "what the text encoders gave"
-        first, *rest = self._names
         return [
-            InputParam(first, type_hint=Tensor, required=True, description=told),
-            *(InputParam(name, type_hint=Tensor, description=told) for name in rest),
+            InputParam(name, type_hint=Tensor, required=not name.startswith(_NEGATIVE), description=told)
+            for name in self._edited
         ]
 
     @property
     def intermediate_outputs(self) -> list[OutputParam]:
         told = "the same without the concepts"
         kind = "denoiser_input_fields"
-        return [OutputParam(n, type_hint=Tensor, kwargs_type=kind, description=told) for n in self._names]
+        return [OutputParam(n, type_hint=Tensor, kwargs_type=kind, description=told) for n in self._edited]
 
     def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
         """Edit the embeddings in the state.
 
         Raises:
-            SnceError: the eraser's text encoder is not in `prompt_embeds`, or it is another; or `clip_skip` is set.
+            SnceError: a part of the eraser is for what does not stand in this pipeline's embeddings, or for another
+                text encoder; or `clip_skip` is set.
         """
         if state.get("clip_skip") is not None:
             raise SnceError("an eraser reads one layer of the text encoder, and clip_skip takes another; leave it out")
+        places = self._places(components)
+        if not self.allow_mismatch:
+            self._check(components)
+        encoders = {place: getattr(components, place.partition(".")[0], None) for place in places.tokens}
+        widths = {place: encoder.config.hidden_size for place, encoder in encoders.items() if encoder is not None}
         block_state: Any = self.get_block_state(state)
-        place = self._place(components)
-        for name in self._names:
-            embeddings = getattr(block_state, name)
-            if embeddings is not None and (name == "prompt_embeds" or embeddings.any()):  # zeros: no negative prompt
-                setattr(block_state, name, self._edit(embeddings, place))
+        for name, parts in self._edited.items():
+            x = getattr(block_state, name)
+            if x is not None and x.any():  # zeros: no negative prompt
+                where = places.pooled if is_pooled(parts[0].module) else places.tokens
+                setattr(block_state, name, _edit(name, x, parts, where, widths))
         self.set_block_state(state, block_state)
         return components, state
 
     @property
-    def _names(self) -> list[str]:
-        return ["prompt_embeds", *["negative_prompt_embeds"] * self.edit_negative]
+    def _edited(self) -> dict[str, list[ConceptEraser]]:
+        """Names of the embeddings, with the parts of the eraser that edit them."""
+        found: dict[str, list[ConceptEraser]] = {}
+        for part in self.eraser.parts:
+            found.setdefault("pooled_prompt_embeds" if is_pooled(part.module) else "prompt_embeds", []).append(part)
+        return found | ({_NEGATIVE + name: parts for name, parts in found.items()} if self.edit_negative else {})
 
-    def _edit(self, embeddings: Tensor, place: int) -> Tensor:
-        d, width = self.eraser.width, embeddings.shape[-1]
-        where = slice(0, d) if place == 0 else slice(width - d, width)
-        return write_back(embeddings, where, self.eraser.edit(embeddings[..., where]))
-
-    def _place(self, components: Any) -> int:
-        """The number of the eraser's text encoder, from left to right; checked when it is seen for the first time."""
-        kind = next((c.__name__ for c in type(components).__mro__ if c.__name__ in LAYOUTS), None)
+    def _places(self, components: Any) -> Places:
+        """What stands in the embeddings of this pipeline, if all parts of the eraser are among it."""
+        kind = next((c.__name__ for c in type(components).__mro__ if c.__name__ in FAMILIES), None)
         if kind is None:
             raise SnceError(
                 f"{type(components).__name__} is none of those whose prompt_embeds are as text encoders gave them "
-                f"({', '.join(LAYOUTS)}); attach the eraser to the text encoder instead: "
-                "eraser.attach(TextTower(encoder, tokenizer, module))"
+                f"({', '.join(FAMILIES)}); attach the eraser to a diffusers pipeline of the same components instead, "
+                "whose text encoders are then edited here, too: eraser.attach(pipe)"
             )
-        names = [place.encoder for place in LAYOUTS[kind]]
-        if self.eraser.tower not in names:
+        places = places_of(FAMILIES[kind])
+        strange = [part.place for part in self.eraser.parts if part.place not in (*places.tokens, *places.pooled)]
+        if strange:
             raise SnceError(
-                f"the eraser is for {self.eraser.tower}, and the prompt_embeds of {kind} are of {' and '.join(names)}"
+                f"the eraser is for {' and '.join(strange)}, and the embeddings of {kind} are of "
+                f"{', '.join((*places.tokens, *places.pooled))}"
             )
-        place = names.index(self.eraser.tower)
-        encoder = getattr(components, self.eraser.tower, None)
-        if encoder is not None and encoder.config.hidden_size != self.eraser.width:
-            raise SnceError(
-                f"the eraser is for embeddings of width {self.eraser.width}, and those of {self.eraser.tower} have "
-                f"width {encoder.config.hidden_size}; load an eraser that was made for this model"
-            )
-        if not self.allow_mismatch:
-            self._check(encoder, LAYOUTS[kind][place].module)
-        return place
+        return places
 
-    def _check(self, encoder: nn.Module | None, module: str) -> None:
-        if encoder is None:
-            raise SnceError(
-                f"the pipeline has no {self.eraser.tower} to tell whether the eraser was made for it; load it, or pass "
-                "allow_mismatch=True"
-            )
-        if self._checked is None or self._checked() is not encoder:
-            self.eraser.check(TextTower(encoder, None, _counted(encoder, module), self.eraser.tower))
-            self._checked = weakref.ref(encoder)  # hashing the weights of a large encoder takes a while
+    def _check(self, components: Any) -> None:
+        for part in self.eraser.parts:
+            encoder = getattr(components, part.tower, None)
+            if encoder is None:
+                raise SnceError(
+                    f"the pipeline has no {part.tower} to tell whether the eraser was made for it; load it, or pass "
+                    "allow_mismatch=True"
+                )
+            seen = self._checked.get(part.place)
+            if seen is None or seen() is not encoder:
+                part.check(TextTower(encoder, None, part.module, part.tower))
+                self._checked[part.place] = weakref.ref(encoder)  # hashing a large encoder's weights takes a while
 
 
-def _counted(encoder: nn.Module, path: str) -> str:
-    """`encoder.layers.-2` with the layer's own number."""
-    layers, _, last = path.rpartition(".")
-    if not last.startswith("-"):
-        return path
-    return f"{layers}.{len(list(TextTower(encoder, None, layers).module.children())) + int(last)}"
+def _edit(
+    name: str, x: Tensor, parts: Sequence[ConceptEraser], places: Sequence[str], widths: Mapping[str, int]
+) -> Tensor:
+    """x [b, positions, width] or [b, width], in which `places` stand side by side, edited by the parts."""
+    across = columns(places, {**widths, **{part.place: part.width for part in parts}}, x.shape[-1])
+    if across is None:
+        needed = " and ".join(f"{part.width} ({part.place})" for part in parts)
+        raise SnceError(
+            f"the eraser is for embeddings of width {needed}, which do not fit {name} of width {x.shape[-1]}; load an "
+            "eraser that was made for this model"
+        )
+    for part in parts:
+        where = (..., across[part.place])
+        mine = x[where].contiguous()
+        x = write_back(x, where, part.edit(mine if mine.ndim == 3 else mine[:, None]).reshape(mine.shape))
+    return x

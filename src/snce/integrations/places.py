@@ -13,8 +13,6 @@ from snce.text.families import FAMILIES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_POOLED = ("output.text_embeds", "output.pooler_output")
-
 
 class Places(NamedTuple):
     """Towers by their `place`, from left to right."""
@@ -25,9 +23,14 @@ class Places(NamedTuple):
     """In the pooled output, [b, width]."""
 
 
+def is_pooled(path: str) -> bool:
+    """Whether a tower that is read there has one embedding for the whole prompt."""
+    return path in ("output.text_embeds", "output.pooler_output")
+
+
 def places_of(family: str) -> Places:
     """Those of a family of `snce.text.families.FAMILIES`."""
-    named = [(f"{row.encoder}.{row.path}", row.path in _POOLED) for row in FAMILIES[family]]
+    named = [(f"{row.encoder}.{row.path}", is_pooled(row.path)) for row in FAMILIES[family]]
     return Places(tuple(p for p, pooled in named if not pooled), tuple(p for p, pooled in named if pooled))
 
 
@@ -35,11 +38,11 @@ def columns(places: Sequence[str], widths: Mapping[str, int], total: int) -> dic
     """Which of `total` numbers belong to which place; None if these places do not make up that width.
 
     Args:
-        widths: by place. One place at most may be left out: it has the rest.
+        widths: by place. One place at most may be left out: it has the rest, which may be nothing.
     """
     rest = total - sum(widths.get(place, 0) for place in places)
     unknown = sum(place not in widths for place in places)
-    if unknown > 1 or (rest <= 0 if unknown else rest != 0):
+    if rest < 0 or unknown > 1 or (rest > 0 and not unknown):
         return None
     found, start = {}, 0
     for place in places:

@@ -38,7 +38,7 @@ def spans(lab: Laboratory, prompts: list[TestPrompt], concept: str) -> list[slic
     name = lab.tower.tokenizer(concept, add_special_tokens=False).input_ids
     found = []
     for prompt in prompts:
-        tokens = lab.tower.tokenize([prompt.text])[0].tolist()
+        tokens = lab.tower.tokenize([prompt.text]).ids[0].tolist()
         start = next(i for i in range(len(tokens)) if tokens[i : i + len(name)] == name)
         found.append(slice(start, start + len(name)))
     return found

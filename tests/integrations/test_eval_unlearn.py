@@ -19,6 +19,9 @@ from snce.errors import SnceError
 from snce.integrations.eval_unlearn import SnceTechnique
 from snce.pipelines import load_pipeline
 from snce.text.towers import TextTower
+from tests.pipelines.families import CALLS, FAMILIES
+from tests.pipelines.rows import PROMPTS
+from tests.pipelines.test_erasing import eraser_of
 from tests.studio import NEUTRALS, TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +67,23 @@ def test_prompt_i_is_drawn_from_seed_plus_i_whatever_stands_beside_it(batch, stu
     together = drawn(studio, texts, 7, batch=batch)
     assert len(set(together)) == 3
     assert together == [drawn(studio, [text], 7 + i, batch=batch)[0] for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionXLPipeline", "FluxPipeline"])
+def test_models_with_several_text_encoders_are_drawn_with_erasers_of_all_their_towers(name, tmp_path):
+    pipe = FAMILIES[name](0)
+    pipe.save_pretrained(tmp_path / "model")
+    eraser = eraser_of(pipe).with_strength(20.0)  # so strong that no picture survives it unchanged
+    eraser.save(tmp_path / "eraser.safetensors")
+    arguments = CALLS[name] | {"guidance_scale": 1.0}
+
+    def pictures(erasers):
+        technique = SnceTechnique(model=str(tmp_path / "model"), steps=1, erasers=erasers)
+        return [image.tobytes() for image in technique.generate(list(PROMPTS), seed=5, **arguments)]
+
+    before, after = pictures([]), pictures([tmp_path / "eraser.safetensors"])
+    assert len(eraser.parts) > 1
+    assert [b == a for b, a in zip(before, after, strict=True)] == [False, True]  # loud on the first of PROMPTS
 
 
 def test_a_picture_is_the_pipelines_own(studio):

@@ -137,9 +137,7 @@ def test_torch_refuses_them_too_even_when_told_to_be_lenient(baked, pipe):
         pipe.text_encoder.load_state_dict(load_file(baked / "text_encoder" / "model.safetensors"), strict=False)
 
 
-@pytest.mark.parametrize(
-    "lost", ["final_layer_norm.threshold", "final_layer_norm.decoder", "encoder.layers.0.mlp.fc1.bias"]
-)
+@pytest.mark.parametrize("lost", ["snce.0.threshold", "snce.0.decoder", "encoder.layers.0.mlp.fc1.bias"])
 def test_weights_that_have_lost_the_edit_are_no_model(tmp_path, baked, lost):
     folder = tmp_path / "lost"
     shutil.copytree(baked, folder)
@@ -195,8 +193,9 @@ def test_gradients_flow_through_it(baked):
 def test_the_folder_says_what_was_baked(baked, files, both):
     about = json.loads((baked / "text_encoder" / "config.json").read_text())["snce"]
     readme = (baked / "README.md").read_text()
-    assert about["concepts"] == list(both.concepts)
-    assert about["thresholds"] == both.neurons.threshold.tolist()
+    (part,) = about["parts"]
+    assert part["concepts"] == list(both.concepts)
+    assert part["thresholds"] == both.neurons.threshold.tolist()
     for file in files:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         assert {"file": file.name, "sha256": digest} in about["erasers"]

@@ -135,8 +135,9 @@ def test_the_file_is_valid_and_says_what_was_erased(exported):
     (told,) = [entry.value for entry in onnx.load(exported.file).metadata_props if entry.key == "snce"]
     config = json.loads((exported.folder / "text_encoder" / "config.json").read_text())
     assert json.loads(told) == config["snce"]
-    assert config["snce"]["concepts"] == list(exported.eraser.concepts)
-    assert config["snce"]["thresholds"] == exported.eraser.neurons.threshold.tolist()
+    (part,) = config["snce"]["parts"]
+    assert part["concepts"] == list(exported.eraser.concepts)
+    assert part["thresholds"] == exported.eraser.neurons.threshold.tolist()
     assert "Negative prompts are edited too" in (exported.folder / "README.md").read_text()
     assert (exported.folder / "tokenizer" / "tokenizer_config.json").is_file()
 

@@ -1,4 +1,4 @@
-"""`snce bake`: a copy of a model whose text encoder carries its erasers in itself."""
+"""`snce bake`: a copy of a model whose text encoders carry its erasers in themselves."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ import tyro
 from snce.commands.console import quiet_libraries, stderr, stdout
 
 DESCRIPTION = """\
-Write a copy of a model, as a diffusers folder, whose text encoder carries the erasers in itself: whoever loads it
+Write a copy of a model, as a diffusers folder, whose text encoders carry the erasers in themselves: whoever loads it
 cannot forget them. Plain diffusers loads it, without snce:
 
-  DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True)
+  DiffusionPipeline.from_pretrained(DIR, torch_dtype=torch.float32, trust_remote_code=True)
 
 The code that this runs is one short file in the folder; without it the folder does not load. Pictures are, bit for bit,
 those of the model with the erasers attached.
@@ -28,7 +28,7 @@ Examples:
 
 @dataclass(frozen=True)
 class BakeOptions:
-    """Write a copy of a model whose text encoder carries its erasers in itself."""
+    """Write a copy of a model whose text encoders carry its erasers in themselves."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """"emblem", a diffusers folder, or a hub id."""
@@ -51,7 +51,7 @@ def run_bake(options: BakeOptions) -> None:
         bake(options.model, options.eraser, options.out)
     stdout().print(
         f"{options.out} written; load it with "
-        f'DiffusionPipeline.from_pretrained("{options.out}", trust_remote_code=True)\n'
+        f'DiffusionPipeline.from_pretrained("{options.out}", torch_dtype=torch.float32, trust_remote_code=True)\n'
         "Negative prompts are edited too: see its README.md.",
         soft_wrap=True,
         markup=False,

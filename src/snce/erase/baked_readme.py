@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 from snce.erase.baked_folder import code_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
-def render_readme(model: str, folder: Path, towers: Sequence[str]) -> str:
+def render_readme(model: str, folder: Path, encoders: Sequence[str]) -> str:
     """README.md of the baked pipeline in `folder`, made from `model`, with these text encoders edited."""
-    about, concepts = _read(folder, towers)
+    about, concepts = _read(folder, encoders)
     version = next(iter(about.values()))["version"]
     name, contents = code_file()
-    code = "\n".join(f"- `{tower}/{name}.py`" for tower in towers)
+    code = "\n".join(f"- `{encoder}/{name}.py`" for encoder in encoders)
     return f"""{_header(model)}
 # {_base(model)} without {_and(concepts)}
 
-A copy of the diffusers pipeline `{_base(model)}` whose text encoder has the neurons below switched off in what it hands
-to the denoiser. A prompt on which none of them fires gives the same picture as before, bit for bit.
+A copy of the diffusers pipeline `{_base(model)}` with the neurons below switched off in what its text encoders hand to
+the denoiser. A prompt on which none of them fires gives the same picture as before, bit for bit.
 Made with [snce](https://arxiv.org/abs/2509.21008) {version} (`snce bake`).
 
 ```python
@@ -46,7 +46,7 @@ The encoder cannot know whether a text is a prompt or a negative prompt, and edi
 
 ## What loading it trusts
 
-`trust_remote_code=True` runs the Python file below, which is in this folder and makes the edit. It is short, imports
+`trust_remote_code=True` runs the Python code below, which is in this folder and makes the edit. It is short, imports
 torch and transformers (5.6 or later) alone, and needs no snce:
 
 {code}
@@ -66,14 +66,17 @@ That of the original model: see its licence files and README.base.md, where it h
 """
 
 
-def render_onnx_readme(model: str, folder: Path, towers: Sequence[str]) -> str:
-    """README.md of the ONNX text encoders in `folder`."""
-    about, concepts = _read(folder, towers)
-    return f"""# Text encoder of {_base(model)} without {_and(concepts)}, as ONNX
+def render_onnx_readme(model: str, folder: Path, outputs: Mapping[str, Sequence[str]]) -> str:
+    """README.md of the ONNX text encoders in `folder`; `outputs`: the names of what each of them puts out."""
+    about, concepts = _read(folder, list(outputs))
+    lines = "\n".join(f"- `{name}/model.onnx`: `{'`, `'.join(names)}`" for name, names in outputs.items())
+    return f"""# Text encoders of {_base(model)} without {_and(concepts)}, as ONNX
 
-Laid out as optimum exports diffusers pipelines: put `{towers[0]}` in the place of that of the exported pipeline.
-In: `input_ids`, int32 [batch, sequence]. Out: `last_hidden_state`, float32 [batch, sequence, d], with the neurons below
-switched off; `pooler_output`, float32 [batch, d].
+Laid out as optimum exports diffusers pipelines: put these folders in the place of those of the exported pipeline.
+In: `input_ids`, int32 [batch, sequence], and where the file has it `attention_mask`, alike.
+Out, float32, with the neurons below switched off:
+
+{lines}
 
 {_neurons(about)}
 
@@ -82,15 +85,18 @@ switched off; `pooler_output`, float32 [batch, d].
 **Negative prompts are edited too**: the encoder cannot know whether a text is a prompt or a negative prompt. A negative
 prompt that names {_and(concepts)} no longer keeps it out.
 
+Only the places in the table are edited, not what else the files put out: with clip_skip, a pipeline takes another.
+
 The numbers are those of PyTorch to rounding, not bit for bit. A prompt whose activation lies within rounding of the
 threshold may fall on its other side.
 """
 
 
-def _read(folder: Path, towers: Sequence[str]) -> tuple[dict[str, dict], list[str]]:
+def _read(folder: Path, encoders: Sequence[str]) -> tuple[dict[str, dict], list[str]]:
     """What the configs of the encoders say of their edits, and the concepts."""
-    about = {t: json.loads((folder / t / "config.json").read_text(encoding="utf-8"))["snce"] for t in towers}
-    return about, list(dict.fromkeys(concept for entry in about.values() for concept in entry["concepts"]))
+    about = {name: json.loads((folder / name / "config.json").read_text(encoding="utf-8"))["snce"] for name in encoders}
+    concepts = [c for entry in about.values() for part in entry["parts"] for c in part["concepts"]]
+    return about, list(dict.fromkeys(concepts))
 
 
 def _header(model: str) -> str:
@@ -109,14 +115,14 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _neurons(about: dict[str, dict]) -> str:
-    rows = ["| text encoder | concept | threshold | strength | fires |", "|---|---|---|---|---|"]
-    for tower, entry in about.items():
+    rows = ["| edited | concept | threshold | strength | fires |", "|---|---|---|---|---|"]
+    for name, part in ((name, part) for name, entry in about.items() for part in entry["parts"]):
         for concept, threshold, strength, whole in zip(
-            entry["concepts"], entry["thresholds"], entry["strengths"], entry["whole_prompt"], strict=True
+            part["concepts"], part["thresholds"], part["strengths"], part["whole_prompt"], strict=True
         ):
             reach = "for a whole prompt" if whole else "at each position by itself"
             shown = concept.replace("|", "\\|")
-            rows.append(f"| `{tower}.{entry['module']}` | {shown} | {threshold:.6g} | {strength:.6g} | {reach} |")
+            rows.append(f"| `{name}.{part['place']}` | {shown} | {threshold:.6g} | {strength:.6g} | {reach} |")
     return "\n".join(rows)
 
 

@@ -107,6 +107,11 @@ class TextTower:
         """The module whose output is read."""
         return self.reading.module
 
+    @property
+    def pads(self) -> bool:
+        """Whether the denoiser reads padding, too, although the encoder is told to ignore it."""
+        return self._row.pads
+
     @cached_property
     def positions(self) -> int:
         """Token positions of a short prompt, padding included. Most pipelines pad all prompts to one length."""
@@ -201,11 +206,11 @@ class TextTower:
         begin, end = map(len, self.template)
         if self._pooled:
             return torch.full((len(tokens.ids), 1), END, dtype=torch.uint8)
-        return kinds_of_tokens(self._prompt(tokens), begin, end, tokens.mask is None or self._row.pads)
+        return kinds_of_tokens(self._prompt(tokens), begin, end, tokens.mask is None or self.pads)
 
     def content(self, tokens: Tokens) -> Tensor | None:
         """Positions that the denoiser reads, bool [n, positions]; None if it reads all."""
-        return None if self._row.pads else tokens.mask
+        return None if self.pads else tokens.mask
 
     def _ids(self, tokens: Tokens) -> list[list[int]]:
         """Without padding."""

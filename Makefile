@@ -11,12 +11,13 @@ PARALLEL := --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint slow ecosystem ecosystem-tests emblem
+.PHONY: help demo test lint docs slow ecosystem ecosystem-tests emblem
 
 help:
 	@echo 'make demo       erase a concept from Emblem, the embedded model, and show it: demo/grid.png'
 	@echo 'make test       lint, format, types, and the tests (under five minutes)'
 	@echo 'make lint       the first three of these'
+	@echo 'make docs       write the API reference and the table of pipelines anew'
 	@echo 'make slow       the tests that take minutes each'
 	@echo 'make ecosystem  the tests beside SAELens, sparsify and eval-unlearn, in an environment of their own'
 	@echo 'make emblem     make Emblem again from nothing (hours; needs npm)'
@@ -33,6 +34,10 @@ lint: $(READY)-dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/pyright --pythonpath $(BIN)/python src
+
+docs: $(READY)-dev
+	$(BIN)/python -m benchmarks.document_pipelines
+	$(BIN)/python -m benchmarks.document_api
 
 slow: $(READY)-dev
 	$(BIN)/python -m pytest -m slow $(ARGS)

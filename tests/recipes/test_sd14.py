@@ -1,0 +1,281 @@
+"""recipes/sd14 from beginning to end on a tiny pipeline, with harmless categories in the place of I2P's."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from recipes.sd14 import prompts as sd14_prompts
+from recipes.sd14.__main__ import main
+from recipes.sd14.config import CATEGORIES
+
+from snce.bench.suites import judges
+from snce.erase.eraser import ConceptEraser
+from snce.sae.formats import load_sae
+from snce.text.prompts import Concept, read_prompts
+from tests.bench.suites.tiny import tiny_clip, write_csv
+from tests.examples import tiny_pipeline
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("torchmetrics")
+pytest.importorskip("nudenet")
+
+README = Path(__file__).parents[2] / "recipes" / "sd14" / "README.md"
+NOUNS = ("cat", "dog", "hat", "car", "cup", "bus", "pie", "key", "owl", "map")
+CAPTIONS = [f"{a} {n}" for a in ("red", "blue", "big", "old", "wet", "new", "dry", "tall") for n in NOUNS]
+STAND_INS = "boats, weather"
+BOATS = [f"zzz {n} {i}" for n in NOUNS for i in range(6)]
+WEATHER = [f"qqq {n} {i}" for n in NOUNS for i in range(6)]
+
+
+def i2p_rows() -> list[dict]:
+    """With the columns of the published file that tell anything here. The first prompt is there twice."""
+    told = [(text, "boats") for text in BOATS] + [(text, "weather") for text in WEATHER]
+    told += [(BOATS[0], "boats"), ("zzz qqq storm", "boats, weather"), ("", "boats")]
+    return [
+        {"": i, "prompt": text, "categories": words, "hard": 0, "inappropriate_percentage": 0.0, "lexica_url": "",
+         "sd_seed": 2**32 + i, "sd_guidance_scale": 7 if i % 2 else 4.5, "sd_model": "tiny"}
+        for i, (text, words) in enumerate(told)
+    ]  # fmt: skip
+
+
+class Kit:
+    """Files to cook with."""
+
+    def __init__(self, folder: Path) -> None:
+        pipe = tiny_pipeline()
+        with torch.no_grad():  # a random encoder writes end-of-text no louder than words; a trained one does
+            pipe.text_encoder.get_input_embeddings().weight[-1] *= 6
+        pipe.save_pretrained(folder / "model")
+        self.model, self.clip = str(folder / "model"), tiny_clip(folder / "clip")
+        self.captions = write_csv(folder / "captions.csv", [{"image_id": 1, "caption": text} for text in CAPTIONS])
+        self.i2p = write_csv(folder / "i2p.csv", i2p_rows())
+
+    def cook(self, step: str, out: Path, *more: str, i2p: str = "", captions: str = "") -> int:
+        small = ("--latents", "48", "--k", "8", "--batch", "16", "--steps", "60", "--draw-steps", "2", "--limit", "6")
+        return main([
+            step, "--model", self.model, "--captions", captions or f"{self.captions}:caption", "--i2p", i2p or self.i2p,
+            "--categories", STAND_INS, "--clip", self.clip, "--measures", "clip", *small, "--out", str(out), *more,
+        ])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory) -> Kit:
+    return Kit(tmp_path_factory.mktemp("kit"))
+
+
+@pytest.fixture(scope="module")
+def cooked(kit, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("cooked")
+    assert kit.cook("all", out) == 0
+    return out
+
+
+def column(path: Path, name: str) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+def files(folder: Path) -> dict[str, int]:
+    """What is there, and when it was written."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_every_step_leaves_what_it_says(cooked):
+    sae, origin = load_sae(cooked / "sae")
+    assert (sae.config.latents, sae.config.k) == (48, 8)
+    for name in ("boats", "weather"):
+        eraser = ConceptEraser.load(cooked / "erasers" / f"{name}.safetensors")
+        assert eraser.concepts == (name,)
+        assert eraser.fingerprint == origin.fingerprint
+        assert (cooked / "erasers" / f"{name}.md").is_file()
+        assert (cooked / "erasers" / f"{name}.png").is_file()
+    evaluation = cooked / "evaluation" / "boats+weather"
+    assert set(ConceptEraser.load(evaluation / "eraser.safetensors").concepts) == {"boats", "weather"}
+    for suite, measure in (("i2p", "NudeNet: pictures"), ("coco", "CLIP score")):
+        methods = json.loads((evaluation / suite / "summary.json").read_text())["methods"]
+        assert set(methods) == {"none", "SNCE"}
+        assert all(told["complete"] and told["pictures"] == 6 for told in methods.values())
+        assert all(measure in told["figures"] for told in methods.values())
+
+
+def test_what_is_evaluated_on_has_chosen_nothing(cooked):
+    evaluation = cooked / "evaluation" / "boats+weather"
+    judged = {*column(evaluation / "i2p.csv", "prompt"), *column(evaluation / "coco.csv", "caption")}
+    used = set(column(cooked / "training.csv", "prompt"))
+    for path in (cooked / "concepts").iterdir():
+        concept = Concept.load(path)
+        assert not set(concept.targets) & set(concept.neutrals)
+        used |= {*concept.targets, *concept.neutrals}
+    assert judged
+    assert not judged & used
+    assert judged | used == {*CAPTIONS, *BOATS, *WEATHER, "zzz qqq storm"}
+
+
+def test_a_concept_has_its_category_as_targets_and_captions_and_others_as_neutrals(cooked):
+    boats = Concept.load(cooked / "concepts" / "boats.yaml")
+    assert all("zzz" in text for text in boats.targets)
+    assert boats.harmful == "boats"
+    assert set(boats.neutrals) & set(CAPTIONS)
+    assert set(boats.neutrals) & set(WEATHER)
+    assert all("zzz" not in text for text in boats.neutrals)
+
+
+def test_the_other_half_keeps_seed_guidance_and_categories_of_each_row(cooked):
+    path = cooked / "evaluation" / "boats+weather" / "i2p.csv"
+    published = {(row["prompt"], row["categories"], str(row["sd_seed"])): row for row in i2p_rows()}
+    told = list(zip(*(column(path, name) for name in ("prompt", "categories", "sd_seed")), strict=True))
+    assert len(set(told)) == len(told)
+    guidance = column(path, "sd_guidance_scale")
+    assert [float(published[row]["sd_guidance_scale"]) for row in told] == [float(g) for g in guidance]
+
+
+def test_the_table_counts_the_prompts_on_which_an_eraser_fires(cooked, kit):
+    from snce.pipelines import load_pipeline
+    from snce.text.towers import TextTower
+
+    folder = cooked / "evaluation" / "boats+weather"
+    tower = TextTower.from_pipeline(load_pipeline(kit.model))
+    table = (folder / "caught.md").read_text()
+    texts = sorted(set(column(folder / "i2p.csv", "prompt")))
+    for name, mark in (("boats", "zzz"), ("weather", "qqq")):
+        eraser = ConceptEraser.load(cooked / "erasers" / f"{name}.safetensors")
+        cells = []
+        for group in ([t for t in texts if mark in t], [t for t in texts if mark not in t],
+                      column(folder / "coco.csv", "caption")):  # fmt: skip
+            fired = sum(bool(eraser.activations([text], tower)[0, 0] > eraser.neurons.threshold[0]) for text in group)
+            cells.append(f"{100 * fired / len(group):.1f} % of {len(group)}")
+        assert f"| {name} | {' | '.join(cells)} |" in table
+
+
+def test_a_finished_step_is_not_made_again(cooked, kit, capsys):
+    before = files(cooked)
+    assert kit.cook("all", cooked) == 0
+    assert files(cooked) == before
+    assert "snce train" not in (printed := capsys.readouterr().out)
+    assert printed.count("finished before") == 1 + 2 + 4
+
+
+def test_an_interrupted_run_goes_on(cooked, kit, tmp_path, monkeypatch, capsys):
+    """Interrupted in the middle of a suite: what it had drawn is kept, and the figures are those of a run in one go."""
+    original, looks = judges.Panel.look, []
+
+    def interrupted(self, images, prompts):
+        looks.append(prompts)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        return original(self, images, prompts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(judges.Panel, "look", interrupted)
+        with pytest.raises(SystemExit) as stopped:
+            kit.cook("all", tmp_path)
+    assert stopped.value.code == 130
+    # a suite goes on part by part: the pictures of the one that it was at are drawn again
+    there = {name: time for name, time in files(tmp_path).items() if "pictures/SNCE" not in name}
+    assert any("pictures/none" in name for name in there)
+    capsys.readouterr()
+    assert kit.cook("all", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "snce train" not in printed
+    assert "snce find" not in printed
+    assert there.items() <= files(tmp_path).items()
+    for suite in ("i2p", "coco"):
+        whole, again = (json.loads((out / "evaluation" / "boats+weather" / suite / "summary.json").read_text())
+                        for out in (cooked, tmp_path))  # fmt: skip
+        for name in ("none", "SNCE"):
+            figures = again["methods"][name]["figures"]
+            assert figures
+            for measure, figure in whole["methods"][name]["figures"].items():
+                assert figures[measure] == pytest.approx(figure, nan_ok=True)
+
+
+def test_a_category_alone_is_evaluated_beside_all(cooked, kit):
+    assert kit.cook("evaluate", cooked, "--categories", "Boats") == 0
+    assert (cooked / "evaluation" / "boats" / "coco" / "table.md").is_file()
+
+
+def test_what_was_made_from_something_else_is_not_taken_for_finished(cooked, kit, capsys):
+    assert kit.cook("train", cooked, "--latents", "64") == 2
+    assert "made with another latents" in " ".join(capsys.readouterr().err.split())
+
+
+def test_captions_alone_are_trained_on_when_asked(kit, tmp_path):
+    assert kit.cook("train", tmp_path, "--captions-only", "--steps", "2") == 0
+    assert set(read_prompts(f"{tmp_path / 'training.csv'}:prompt")) <= set(CAPTIONS)
+
+
+@pytest.mark.parametrize("step", ["find", "evaluate"])
+def test_a_step_names_the_one_that_comes_before(kit, tmp_path, step, capsys):
+    assert kit.cook(step, tmp_path) == 2
+    before = {"find": "train", "evaluate": "find"}[step]
+    assert f"run the step '{before}' first" in " ".join(capsys.readouterr().err.split())
+
+
+def lacking(column: str) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != column} for row in i2p_rows()]
+
+
+@pytest.mark.parametrize("name", ["prompt", "categories", "sd_seed"])
+def test_a_file_without_a_column_of_i2p_is_refused(kit, tmp_path, name, capsys):
+    assert kit.cook("find", tmp_path, i2p=write_csv(tmp_path / "lacks.csv", lacking(name))) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "lacks.csv has no column" in told
+    assert name in told
+
+
+def refusals(tmp_path: Path) -> dict[str, dict]:
+    few = [row for row in i2p_rows() if row["categories"] != "weather" or row["prompt"].endswith("cat 0")]
+    nothing = [{**row, "prompt": " "} for row in i2p_rows()]
+    return {
+        "no prompt of category 'trains'; it has boats, weather": {"more": ("--categories", "trains, boats")},
+        "prompts of category 'weather' to find its neuron with": {"i2p": write_csv(tmp_path / "few.csv", few)},
+        "nothing.csv holds no prompts": {"i2p": write_csv(tmp_path / "nothing.csv", nothing)},
+        "cannot read prompt file": {"i2p": "nowhere.csv"},
+        "too few to train and to evaluate on": {
+            "captions": write_csv(tmp_path / "short.csv", [{"caption": c} for c in CAPTIONS[:5]]) + ":caption"
+        },
+        "has no column 'text'": {"captions": write_csv(tmp_path / "other.csv", [{"caption": "a"}]) + ":text"},
+        "--categories is empty": {"more": ("--categories", " , ")},
+        "--neutrals 0 must be at least 1": {"more": ("--neutrals", "0")},
+    }
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_bad_input_ends_with_one_line_and_nothing_is_made(kit, tmp_path, number, capsys):
+    told, case = list(refusals(tmp_path).items())[number]
+    assert kit.cook("train", tmp_path / "out", *case.pop("more", ()), **case) == 2
+    captured = capsys.readouterr()
+    assert told in " ".join(captured.err.split())
+    assert captured.err.count("\n") == 1
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_the_split_depends_on_the_prompt_alone(tmp_path):
+    texts = [f"prompt {i}" for i in range(2000)]
+    whole = sd14_prompts.split_captions(write_csv(tmp_path / "a.csv", [{"c": t} for t in texts]) + ":c")
+    part = sd14_prompts.split_captions(write_csv(tmp_path / "b.csv", [{"c": t} for t in texts[500:][::-1]]) + ":c")
+    assert set(part.evaluation) == set(whole.evaluation) & set(texts[500:])
+    assert sorted(whole.training + whole.evaluation) == sorted(texts)
+    assert len(whole.evaluation) == pytest.approx(200, abs=50)
+    assert sd14_prompts.place("A  Boat ") == sd14_prompts.place("a boat")
+
+
+def test_the_categories_are_those_of_i2p():
+    assert len(CATEGORIES) == 7
+    assert all(name in README.read_text(encoding="utf-8") for name in CATEGORIES)
+
+
+def test_the_commands_of_the_readme_are_understood():
+    import tyro
+    from recipes.sd14.config import Recipe
+
+    commands = [line for line in README.read_text(encoding="utf-8").splitlines() if "-m recipes.sd14" in line]
+    assert len(commands) >= 4
+    for command in commands:
+        words = shlex.split(command.split("#")[0])
+        tyro.cli(Recipe, args=words[words.index("recipes.sd14") + 1 :], config=(tyro.conf.FlagCreatePairsOff,)).check()

@@ -1,0 +1,63 @@
+"""docs/from-another-tool.md: it runs on Emblem from top to bottom, and its figures are those of the benchmark."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from snce.cli import _parse
+from snce.erase.eraser import ConceptEraser
+from snce.text.towers import TextTower
+from tests.docs.pages import DOCS, read, run
+from tests.examples import eraser_for
+
+TEXT = (DOCS / "from-another-tool.md").read_text(encoding="utf-8")
+TABLES = (DOCS / "benchmark.md").read_text(encoding="utf-8")
+
+
+def test_all_of_it_runs(emblem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tower = TextTower.from_pipeline(emblem)
+    prompts = ("a church", "a cigarette", "a red apple", "a dog", "a cat", "a bomb")
+    for seed, name in zip((0, 2), ("church", "bomb"), strict=True):
+        eraser_for(tower, seed, prompts)[0].save(f"{name}.safetensors")
+    steps = read("from-another-tool.md", {"num_inference_steps=20": "num_inference_steps=2"})
+    assert sum(bool(step.command) for step in steps) == 3
+    names = run(steps, only_parse=("find",))
+    assert names["flagged"].shape == (2, 1)
+    assert names["x"].shape[0] == 1
+    assert len(ConceptEraser.load("both.safetensors").concepts) == 2
+
+
+def value(section: str, method: str, column: str) -> str:
+    """A number in the tables of the benchmark."""
+    lines = TABLES.split(f"### {section}\n")[1].strip().splitlines()
+    head, row = (
+        next(line for line in lines if line.startswith(f"| {name} |")).split(" | ") for name in ("method", method)
+    )
+    return row[head.index(column)].split(" ")[0]
+
+
+@pytest.mark.parametrize(
+    ("section", "column", "figures"),
+    [
+        ("Harmonic mean", "Harmful stand-ins", {"UCE (all tokens)": "97.1", "SNCE": "96.0"}),
+        ("Harmonic mean", "Styles", {"UCE (all tokens)": "62.7", "SNCE": "93.9"}),
+        (
+            "One concept at a time",
+            "harmonic mean",
+            {"SNCE": "96.1", "SNCE (2 neurons)": "92.1", "SNCE (8 neurons)": "81.6"},
+        ),
+        ("One concept at a time", "identical", {"UCE (all tokens)": "0.0", "SNCE": "100.0"}),
+    ],
+)
+def test_its_figures_are_those_of_the_benchmark(section, column, figures):
+    for method, figure in figures.items():
+        assert value(section, method, column) == figure
+        assert figure in TEXT or column == "identical"
+
+
+def test_every_command_line_is_understood():
+    for command in re.findall(r"^    snce (.*)$", TEXT, re.MULTILINE):
+        _parse(command.split())

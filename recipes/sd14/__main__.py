@@ -26,9 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         recipe.check()
         check_folder(recipe.out)
-        from .steps import Kitchen
+        from .steps import Work
 
-        Kitchen(recipe).run(recipe.step)
+        Work(recipe).run(recipe.step)
     except SnceError as error:
         stderr().print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
         return 2

@@ -20,8 +20,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def once(folder: Path, step: str, made_from: Mapping[str, Any], product: Path, make: Callable[[], None]) -> None:
+def once(
+    folder: Path,
+    step: str,
+    made_from: Mapping[str, Any],
+    product: Path,
+    make: Callable[[], object],
+    whole: Path | None = None,
+) -> None:
     """Make the product, unless it is there and was made from the same.
+
+    Args:
+        whole: the folder with all that is made beside it, if that is to be deleted before it can be made anew.
 
     Raises:
         SnceError: it was made from something else, or the record of it is damaged.
@@ -35,8 +45,8 @@ def once(folder: Path, step: str, made_from: Mapping[str, Any], product: Path, m
             raise SnceError(f"{path} is damaged: delete it, and the step is made again") from error
         if other:
             raise SnceError(
-                f"{product} was made with another {', '.join(other)}: choose another --out, or delete {path} and "
-                f"{product.parent if product.parent != folder else product} to make it again"
+                f"{product} was made from another {', '.join(other)}: choose another --out, or delete {path} and "
+                f"{whole or product} to make it again"
             )
         print(f"== {step}: finished before", flush=True)
         return

@@ -39,8 +39,8 @@ def snce(*arguments: object) -> None:
 
 
 @dataclass(frozen=True)
-class Kitchen:
-    """The recipe at work."""
+class Work:
+    """A run in progress."""
 
     recipe: Recipe
 
@@ -92,7 +92,7 @@ class Kitchen:
             snce("train", recipe.model, "--prompts", source, "--out", self.sae, *given)
 
         made_from = {"model": recipe.model, "prompts": digest(prompts), **options}
-        once(self.out, "train", made_from, self.sae / "sae.safetensors", make)
+        once(self.out, "train", made_from, self.sae / "sae.safetensors", make, self.sae)
 
     def find(self) -> None:
         """DIR/erasers: one for each category, with its card and its plot."""
@@ -147,7 +147,7 @@ class Kitchen:
             command = ("bench", "--suite", suite, "--model", recipe.model, "--prompts", folder / f"{suite}.csv",
                        "--eraser", joined, "--methods", "SNCE", *words, "--out", folder / suite)  # fmt: skip
             once(self.out, f"{suite}-{name}", made_from | given, folder / suite / "summary.json",
-                 lambda command=command: snce(*command))  # fmt: skip
+                 lambda command=command: snce(*command), folder / suite)  # fmt: skip
         for table in (caught, folder / "i2p" / "table.md", folder / "coco" / "table.md"):
             print(f"\n{table}\n\n{table.read_text(encoding='utf-8')}", end="", flush=True)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from recipes.sd14 import prompts as sd14_prompts
+from recipes.sd14 import record
 from recipes.sd14.__main__ import main
 from recipes.sd14.config import CATEGORIES
 
 from snce.bench.suites import judges
 from snce.erase.eraser import ConceptEraser
+from snce.errors import SnceError
 from snce.sae.formats import load_sae
 from snce.text.prompts import Concept, read_prompts
 from tests.bench.suites.tiny import tiny_clip, write_csv
@@ -201,7 +203,27 @@ def test_a_category_alone_is_evaluated_beside_all(cooked, kit):
 
 def test_what_was_made_from_something_else_is_not_taken_for_finished(cooked, kit, capsys):
     assert kit.cook("train", cooked, "--latents", "64") == 2
-    assert "made with another latents" in " ".join(capsys.readouterr().err.split())
+    assert "made from another latents" in " ".join(capsys.readouterr().err.split())
+    assert kit.cook("find", cooked, "--neutrals", "20") == 2
+    assert "boats.safetensors was made from another prompts" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    product, made = tmp_path / "product", []
+    record.once(tmp_path, "step", {"a": 1}, product, lambda: product.touch())
+    record.once(tmp_path, "step", {"a": 1}, product, lambda: made.append(1))
+    (tmp_path / "done" / "step.json").write_text("{")
+    with pytest.raises(SnceError, match=r"step\.json is damaged: delete it"):
+        record.once(tmp_path, "step", {"a": 1}, product, lambda: made.append(2))
+    assert not made
+
+
+def test_what_is_gone_is_made_again(tmp_path):
+    product, made = tmp_path / "product", []
+    for _ in range(2):
+        record.once(tmp_path, "step", {}, product, lambda: (made.append(1), product.touch()))
+        product.unlink()
+    assert len(made) == 2
 
 
 def test_captions_alone_are_trained_on_when_asked(kit, tmp_path):

@@ -10,6 +10,7 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
+from snce import load_pipeline
 from snce.cli import main
 from snce.erase.bake import bake
 from snce.erase.baked_folder import has_our_code
@@ -21,8 +22,7 @@ from tests.pipelines.rows import PROMPTS, assert_same, received_rows
 from tests.pipelines.test_erasing import eraser_of
 from tests.pipelines.test_erasing_variants import differ, rows_of
 
-# FLUX.2's: its processor is of a class of these tests, which from_pretrained does not know
-BAKED = [name for name in FAMILIES if name not in ("AudioLDM2Pipeline", "Flux2Pipeline")]
+BAKED = [name for name in FAMILIES if name != "AudioLDM2Pipeline"]
 FIELDS = [name for name in BAKED if name.removeprefix("StableDiffusion")[:2] in ("XL", "3P") or "Stable" not in name]
 
 
@@ -96,6 +96,13 @@ def test_clip_skip_gets_no_layer_that_is_not_edited(baked_of):
     _, folder = baked_of("StableDiffusionXLPipeline")
     with pytest.raises(TypeError, match="NoneType"):
         run(load(folder), PROMPTS[0], clip_skip=1)
+
+
+def test_snce_loads_it_and_trusts_its_own_code(baked_of):
+    _, folder = baked_of("StableDiffusionXLPipeline")
+    found = received_rows(quiet(load_pipeline(str(folder))))
+    for rows, others in zip(found, received_rows(load(folder)), strict=True):
+        assert_same(rows, others)
 
 
 def test_an_encoder_without_a_part_stays_as_it_is(family_pipe, baked_of, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,17 +21,22 @@ if TYPE_CHECKING:
 def hub(monkeypatch):
     """The fake hub. A connection to any other address fails, and fails the test also where the library swallows it."""
     connect, look_up, strangers = socket.socket.connect, socket.getaddrinfo, []
+    # libraries that other tests of this process have loaded may be asking for something in threads of their own
+    others = set(threading.enumerate()) - {threading.current_thread()}
+
+    def refuse(stranger):
+        if threading.current_thread() not in others:
+            strangers.append(stranger)
+        raise OSError(f"a stranger: {stranger}")
 
     def watched(self, address):
         if address[:2] != ("127.0.0.1", int(hub.url.rsplit(":", 1)[1])):
-            strangers.append(address)
-            raise OSError(f"a stranger: {address}")
+            refuse(address)
         return connect(self, address)
 
     def known(host, *arguments, **options):
         if host != "127.0.0.1":
-            strangers.append(host)
-            raise OSError(f"a stranger: {host}")
+            refuse(host)
         return look_up(host, *arguments, **options)
 
     with running() as hub:

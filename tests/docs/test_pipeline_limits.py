@@ -8,6 +8,7 @@ from diffusers import FluxPipeline, StableDiffusionXLImg2ImgPipeline
 
 from snce.errors import SnceError
 from snce.text.towers import TextTower
+from tests.docs.pages import read, run
 from tests.examples import same_bits
 from tests.pipelines.families import FAMILIES
 from tests.pipelines.rows import NEGATIVES, PROMPTS, received_rows
@@ -149,3 +150,9 @@ def test_detaching_restores_an_encoder_that_was_compiled_after_attaching(dynamo)
     assert not same_bits(embeddings(pipe), plain)
     attachment.detach()
     assert same_bits(embeddings(pipe), plain)
+
+
+def test_the_index_says_how_hooks_are_guarded(dynamo):
+    assert dynamo.skip_nnmodule_hook_guards
+    run(read("pipelines/README.md", {}))
+    assert not dynamo.skip_nnmodule_hook_guards

@@ -39,6 +39,8 @@ def hub(monkeypatch):
             refuse(host)
         return look_up(host, *arguments, **options)
 
+    # once per process, the library asks the real hub what it should call itself
+    monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", {}, raising=False)
     with running() as hub:
         monkeypatch.setattr(socket.socket, "connect", watched)
         monkeypatch.setattr(socket, "getaddrinfo", known)

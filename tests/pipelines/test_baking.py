@@ -4,6 +4,7 @@ original receives with the eraser attached."""
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -138,6 +139,16 @@ def test_the_folder_says_at_which_places_it_is_edited(baked_of):
     assert len(eraser.parts) == 5
     assert all(f"| `{part.place}` | concept |" in readme for part in eraser.parts)
     assert all(part.fingerprint in readme for part in eraser.parts)
+    assert "`text_encoder` and `text_encoder_2`, the edited ones alone are handed out" in readme
+
+
+def test_a_pipeline_that_cannot_be_asked_for_its_tokens_is_refused(baked_of, tmp_path):
+    _, folder = baked_of("PixArtAlphaPipeline")
+    shutil.copytree(folder.parent / "model", tmp_path / "model")
+    (tmp_path / "model" / "tokenizer" / "tokenizer.json").write_text("damaged")
+    with pytest.raises(SnceError, match="cannot load PixArtAlphaPipeline to see what it makes of a prompt"):
+        bake(tmp_path / "model", [folder.parent / "eraser.safetensors"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_encoder_of_another_class_is_refused(family_pipe, tmp_path):

@@ -1,4 +1,4 @@
-"""`snce export-onnx`: a model's text encoder, with erasers, as an ONNX file."""
+"""`snce export-onnx`: a model's text encoders, with erasers, as ONNX files."""
 
 import logging
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import tyro
 from snce.commands.console import quiet_libraries, stderr, stdout
 
 DESCRIPTION = """\
-Write a model's text encoder, with the erasers in it, as ONNX: DIR/text_encoder/model.onnx with its config, and
-DIR/tokenizer, as optimum lays out an exported pipeline. Put it in the place of that pipeline's text_encoder.
-Needs the extra: pip install "snce[onnx]"
+Write the text encoders of a model that the erasers are for, with the erasers in them, as ONNX:
+DIR/text_encoder/model.onnx with its config, and DIR/tokenizer, as optimum lays out an exported pipeline. Put them in
+the place of those of that pipeline. CLIP, T5 and UMT5. Needs the extra: pip install "snce[onnx]"
 
-In: input_ids, int32 [batch, sequence]. Out: last_hidden_state, float32 [batch, sequence, d], edited; pooler_output.
-The file is compared with the PyTorch encoder before it is kept.
+In: input_ids, int32 [batch, sequence]. Out: what the denoiser reads, edited, among the outputs that optimum names;
+DIR/README.md lists them. Every file is compared with the PyTorch encoder before it is kept.
 
 NEGATIVE PROMPTS ARE EDITED TOO: the file cannot know a negative prompt from a prompt.
 
@@ -25,7 +25,7 @@ Example:
 
 @dataclass(frozen=True)
 class ExportOnnxOptions:
-    """Write a model's text encoder, with erasers in it, as ONNX."""
+    """Write a model's text encoders, with erasers in them, as ONNX."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """"emblem", a diffusers folder, or a hub id."""

@@ -38,7 +38,7 @@ pipe = DiffusionPipeline.from_pretrained("path/to/this/folder", torch_dtype=torc
 {_neurons(about)}
 
 {_erasers(about)}
-
+{_layers(about)}
 ## Negative prompts are edited too
 
 The encoder cannot know whether a text is a prompt or a negative prompt, and edits both: a negative prompt that names
@@ -124,6 +124,17 @@ def _neurons(about: dict[str, dict]) -> str:
             shown = concept.replace("|", "\\|")
             rows.append(f"| `{name}.{part['place']}` | {shown} | {threshold:.6g} | {strength:.6g} | {reach} |")
     return "\n".join(rows)
+
+
+def _layers(about: dict[str, dict]) -> str:
+    """What becomes of the hidden states that are not edited, where some are."""
+    names = [n for n, entry in about.items() if any(p["place"].startswith("output.hidden_") for p in entry["parts"])]
+    if not names:
+        return ""
+    encoders = _and([f"`{name}`" for name in names])
+    return (
+        f"\nOf the hidden states of {encoders}, the edited ones alone are handed out: `clip_skip` is not to be had.\n"
+    )
 
 
 def _erasers(about: dict[str, dict]) -> str:

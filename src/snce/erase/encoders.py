@@ -68,7 +68,7 @@ def towers_of(
         encoders: by name, all that the parts are for.
 
     Raises:
-        SnceError: an encoder has no such place.
+        SnceError: an encoder has no such place, or the pipeline cannot be loaded.
     """
     bare = {
         part.place: TextTower(encoders[part.tower], load_tokenizer(folder, part.tower), part.module, part.tower)
@@ -77,15 +77,21 @@ def towers_of(
     }
     if len(bare) == len(parts):
         return bare
-    try:
+    known: dict[str, TextTower] = {}
+    if _is_known(index["_class_name"]):
         known = {tower.place: tower for tower in TextTower.all_of(_pipeline(folder, index, encoders))}
-    except SnceError:
-        known = {}
     for part in parts:
         if part.place not in known and part.place not in bare:
             tokenizer = load_tokenizer(folder, part.tower)
             bare[part.place] = TextTower(encoders[part.tower], tokenizer, part.module, part.tower)
     return known | bare
+
+
+def _is_known(pipeline: str) -> bool:
+    try:
+        return bool(rows_of(pipeline))
+    except SnceError:
+        return False
 
 
 def _pipeline(folder: Path, index: Mapping[str, Any], encoders: Mapping[str, PreTrainedModel]) -> Any:
@@ -98,8 +104,13 @@ def _pipeline(folder: Path, index: Mapping[str, Any], encoders: Mapping[str, Pre
     others = {name: _read(folder / name, index[name][1]) for name in needed - encoders.keys()
               if index[name][0] == "transformers"}  # fmt: skip
     unused = parts - needed - {row.tokenizer for row in rows} - {"scheduler"}
-    with without_torchvision_notice():
-        return DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(unused), **encoders, **others)
+    try:
+        with without_torchvision_notice():
+            return DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(unused), **encoders, **others)
+    except Exception as error:  # of diffusers, transformers, or a library that a tokenizer needs
+        raise SnceError(
+            f"cannot load {index['_class_name']} to see what it makes of a prompt: {str(error).strip()[:200]}"
+        ) from error
 
 
 def _read(folder: Path, kind: str) -> PreTrainedModel:

@@ -53,8 +53,14 @@ class Station:
         """So many of the coming calls in this thread are for prompts, those after them for negative prompts. None:
         nothing is known, and every call is for a prompt."""
         self.state.positive_calls = positive_calls
+        self.state.called = False
+
+    def was_called(self) -> bool:
+        """Whether the tower's module has run in this thread since `expect`, and was seen to."""
+        return self.state.called
 
     def _hook(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+        self.state.called = True
         if edits_are_off():
             return None
         reading = self.tower.reading

@@ -18,12 +18,20 @@ if TYPE_CHECKING:
     from snce.text.towers import TextTower
 
 
+_UNREACHED = (
+    "the eraser was not reached: {} ran without it, as an encoder does that torch.compile has compiled before; set "
+    "torch._dynamo.config.skip_nnmodule_hook_guards = False before anything is compiled, or do not compile it"
+)
+
+
 class Watched(Protocol):
     """Who wants to know."""
 
     tower: TextTower
 
     def expect(self, positive_calls: int | None) -> None: ...
+
+    def was_called(self) -> bool: ...
 
 
 def watch_prompts(pipe: Any, stations: Sequence[Watched], guard: bool) -> Callable[[], None]:
@@ -65,10 +73,15 @@ def _watched(pipe: Any, replaced: Any) -> Any:
         if not negative and any(guard for _, guard in watches):
             _refuse_embeddings(arguments)
         stations = [station for several, _ in watches for station in several]
-        for station in stations:
-            station.expect(0 if negative else _positive_calls(station.tower, arguments))
+        expected = [0 if negative else _positive_calls(station.tower, arguments) for station in stations]
+        for station, calls in zip(stations, expected, strict=True):
+            station.expect(calls)
         try:
-            return original(*args, **kwargs)
+            encoded = original(*args, **kwargs)
+            for station, calls in zip(stations, expected, strict=True):
+                if calls and not station.was_called():
+                    raise SnceError(_UNREACHED.format(station.tower.place))
+            return encoded
         finally:
             for station in stations:
                 station.expect(None)

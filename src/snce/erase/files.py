@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from snce.erase.edit import Neurons
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
@@ -68,7 +70,8 @@ def _part(tensors: dict[str, Tensor], metadata: dict[str, str]) -> ConceptEraser
         raise SnceError(f"it lacks the tensors {', '.join(missing)}")
     if tensors["encoder"].ndim != 2:
         raise SnceError(f"encoder must be [n, d], not {list(tensors['encoder'].shape)}")
-    floats = {name: tensors[name].float() for name in Neurons._fields if name != "whole_prompt"}
+    # copied: in a file, numbers lie where they lie, and products of unaligned memory round otherwise
+    floats = {name: tensors[name].to(torch.float32, copy=True) for name in Neurons._fields if name != "whole_prompt"}
     return ConceptEraser(
         Neurons(**floats, whole_prompt=tensors["whole_prompt"].bool()),
         tuple(str(c) for c in json.loads(metadata["concepts"])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from snce.cli import main
@@ -62,6 +63,20 @@ def test_a_tower_without_an_sae_is_pointed_out(made, studio, tmp_path, capsys):
     assert [part.place for part in eraser.parts] == PLACES[:1]
     with eraser.attach(FAMILIES["StableDiffusionXLPipeline"](0)):
         pass
+
+
+def test_prompts_are_padded_as_far_as_the_pipeline_will_be_told_to(studio, tmp_path):
+    FAMILIES["FluxPipeline"](0).save_pretrained(tmp_path / "model")
+    model, sae, out = (str(tmp_path / name) for name in ("model", "saes", "gun.safetensors"))
+    options = [*SMALL, "--steps", "10", "--max-sequence-length", "32"]
+    assert main(["train", model, "--prompts", str(studio.prompts), "--out", sae, *options]) == 0
+    assert main(["find", model, "--sae", sae, "--concept", str(studio.concept), "--out", out]) == 0
+    stores = {np.load(path, mmap_mode="r").shape[1] for path in (tmp_path / "saes").rglob("embeddings.npy")}
+    assert stores == {1, 32}  # CLIP's pooled embedding, T5's tokens
+    part = ConceptEraser.load(out).parts[1]
+    tower = TextTower.from_pipeline(FAMILIES["FluxPipeline"](0), part.place, max_sequence_length=32)
+    assert tower.positions == 32
+    assert part.card["gun"]["sae_training"]["max_sequence_length"] == 32
 
 
 def test_a_tower_is_chosen_by_its_place(made):

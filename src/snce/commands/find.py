@@ -79,6 +79,7 @@ def run_find(options: FindOptions) -> None:
     Raises:
         SnceError: an SAE of another text encoder, an unknown or incomplete concept, no neuron that fires on it.
     """
+    from snce.commands.train import call_options
     from snce.erase.card import write_card
     from snce.erase.eraser import compose
     from snce.neurons.plot import plot_neurons
@@ -87,8 +88,13 @@ def run_find(options: FindOptions) -> None:
     options.check()
     check_output(options.out, ".safetensors")
     concept = concept_called(options.concept)
-    towers = {tower.place: tower for tower in TextTower.all_of(open_pipeline(options.model))}
-    saes = saes_for(towers, options)
+    saes = read_saes(options)
+    lengths = {origin.training.get("max_sequence_length") for _, origin in saes.values()}
+    if len(lengths) > 1:
+        raise SnceError(f"the SAEs in {options.sae} were trained with different --max-sequence-length; train them anew")
+    towers = {t.place: t for t in TextTower.all_of(open_pipeline(options.model), **call_options(lengths.pop()))}
+    for place, (_, origin) in saes.items():
+        origin.check(towers.get(place) or next(iter(towers.values())))
     found = {place: find_in(towers[place], *saes[place], concept, options) for place in saes}
     eraser = compose([tower.eraser for tower in found.values()])
     eraser.save(options.out)
@@ -108,11 +114,11 @@ def run_find(options: FindOptions) -> None:
     )
 
 
-def saes_for(towers: "dict[str, TextTower]", options: FindOptions) -> "dict[str, tuple[SparseAutoencoder, SAEOrigin]]":
-    """The SAEs of the towers, by their place.
+def read_saes(options: FindOptions) -> "dict[str, tuple[SparseAutoencoder, SAEOrigin]]":
+    """The SAEs, by the place of their tower.
 
     Raises:
-        SnceError: there is none, one of another text encoder, or one with fewer neurons than are asked for.
+        SnceError: there is none, or one with fewer neurons than are asked for.
     """
     from snce.commands.hub_files import local_file
     from snce.sae.formats import load_sae, saes_in
@@ -123,9 +129,7 @@ def saes_for(towers: "dict[str, TextTower]", options: FindOptions) -> "dict[str,
         sae, origin = load_sae(path)
         if options.neurons > sae.config.latents:
             raise SnceError(f"--neurons {options.neurons} must not pass the SAE's {sae.config.latents}")
-        place = f"{origin.tower}.{origin.module}"
-        origin.check(towers.get(place) or next(iter(towers.values())))
-        saes[place] = sae, origin
+        saes[f"{origin.tower}.{origin.module}"] = sae, origin
     return saes
 
 

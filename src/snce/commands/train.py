@@ -58,15 +58,18 @@ class TrainOptions:
     """Prompts per step."""
     lr: float = 3e-3
     """Peak learning rate of Adam."""
+    max_sequence_length: int | None = None
+    """Tokens that prompts are padded to, if the pipeline will be called with another number than its own default.
+    `snce find` takes it from the SAE."""
     seed: int = 0
     """Seed of the weights, the batches, the split of the prompts, and Emblem's captions."""
 
     def check(self) -> None:
         """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
-        for name in ("captions", "latents", "k", "steps", "batch"):
+        for name in ("captions", "latents", "k", "steps", "batch", "max_sequence_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise SnceError(f"--{name} {value} must be at least 1")
+                raise SnceError(f"--{name.replace('_', '-')} {value} must be at least 1")
         latents, k = self.sizes()
         if k > latents:
             raise SnceError(f"--k {k} must not pass --latents {latents}")
@@ -94,7 +97,7 @@ def run_train(options: TrainOptions) -> None:
     options.check()
     check_folder(options.out)
     prompts = training_prompts(options)
-    towers = TextTower.all_of(open_pipeline(options.model))
+    towers = TextTower.all_of(open_pipeline(options.model), **call_options(options.max_sequence_length))
     for tower in towers:
         folder = options.out if len(towers) == 1 else options.out / tower.place
         check_disk(tower, len(prompts), folder / "embeddings")
@@ -104,6 +107,11 @@ def run_train(options: TrainOptions) -> None:
         soft_wrap=True,
         markup=False,
     )
+
+
+def call_options(max_sequence_length: int | None) -> dict[str, int]:
+    """Of the pipeline's call."""
+    return {} if max_sequence_length is None else {"max_sequence_length": max_sequence_length}
 
 
 def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: TrainOptions) -> None:
@@ -129,7 +137,8 @@ def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: Trai
         module=tower.path,
         pipeline=tower.pipeline,
         training={**asdict(train), "prompts": len(prompts), "source": options.prompts or "emblem captions"}
-        | ({"base_model": options.model} if hub_model(options.model) else {}),
+        | ({"base_model": options.model} if hub_model(options.model) else {})
+        | call_options(options.max_sequence_length),
         metrics={**metrics._asdict(), "threshold_f1": agreement.f1},
     )
     save_sae(sae, folder, origin)

@@ -141,14 +141,18 @@ class Work:
              lambda: write_caught(caught, recipe.model, loaded, prompts, captions))  # fmt: skip
         drawing = {"limit": recipe.limit, "steps": recipe.draw_steps, "batch": recipe.draw_batch}
         judging = {"measures": recipe.measures, "clip": recipe.clip, "reference": recipe.reference}
+        tables = [caught]
         for suite, options in (("i2p", drawing), ("coco", drawing | judging)):
             given = {option: str(value) for option, value in options.items() if value is not None}
             words = [word for option, value in given.items() for word in (f"--{option}", value)]
+            # a trial with --limit stands beside the whole
+            run = suite if recipe.limit is None else f"{suite}-{recipe.limit}"
             command = ("bench", "--suite", suite, "--model", recipe.model, "--prompts", folder / f"{suite}.csv",
-                       "--eraser", joined, "--methods", "SNCE", *words, "--out", folder / suite)  # fmt: skip
-            once(self.out, f"{suite}-{name}", made_from | given, folder / suite / "summary.json",
-                 lambda command=command: snce(*command), folder / suite)  # fmt: skip
-        for table in (caught, folder / "i2p" / "table.md", folder / "coco" / "table.md"):
+                       "--eraser", joined, "--methods", "SNCE", *words, "--out", folder / run)  # fmt: skip
+            once(self.out, f"{run}-{name}", made_from | given, folder / run / "summary.json",
+                 lambda command=command: snce(*command), folder / run)  # fmt: skip
+            tables.append(folder / run / "table.md")
+        for table in tables:
             print(f"\n{table}\n\n{table.read_text(encoding='utf-8')}", end="", flush=True)
 
 

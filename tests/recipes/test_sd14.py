@@ -99,7 +99,7 @@ def test_every_step_leaves_what_it_says(cooked):
     evaluation = cooked / "evaluation" / "boats+weather"
     assert set(ConceptEraser.load(evaluation / "eraser.safetensors").concepts) == {"boats", "weather"}
     for suite, measure in (("i2p", "NudeNet: pictures"), ("coco", "CLIP score")):
-        methods = json.loads((evaluation / suite / "summary.json").read_text())["methods"]
+        methods = json.loads((evaluation / f"{suite}-6" / "summary.json").read_text())["methods"]
         assert set(methods) == {"none", "SNCE"}
         assert all(told["complete"] and told["pictures"] == 6 for told in methods.values())
         assert all(measure in told["figures"] for told in methods.values())
@@ -187,7 +187,7 @@ def test_an_interrupted_run_goes_on(cooked, kit, tmp_path, monkeypatch, capsys):
     assert "snce find" not in printed
     assert there.items() <= files(tmp_path).items()
     for suite in ("i2p", "coco"):
-        whole, again = (json.loads((out / "evaluation" / "boats+weather" / suite / "summary.json").read_text())
+        whole, again = (json.loads((out / "evaluation" / "boats+weather" / f"{suite}-6" / "summary.json").read_text())
                         for out in (cooked, tmp_path))  # fmt: skip
         for name in ("none", "SNCE"):
             figures = again["methods"][name]["figures"]
@@ -198,7 +198,17 @@ def test_an_interrupted_run_goes_on(cooked, kit, tmp_path, monkeypatch, capsys):
 
 def test_a_category_alone_is_evaluated_beside_all(cooked, kit):
     assert kit.cook("evaluate", cooked, "--categories", "Boats") == 0
-    assert (cooked / "evaluation" / "boats" / "coco" / "table.md").is_file()
+    assert (cooked / "evaluation" / "boats" / "coco-6" / "table.md").is_file()
+
+
+def test_a_trial_does_not_stand_in_the_way_of_the_whole(cooked, kit, capsys):
+    kit.cook("evaluate", cooked)
+    capsys.readouterr()
+    assert kit.cook("evaluate", cooked, "--limit", "2") == 0
+    assert capsys.readouterr().out.count("finished before") == 2  # what does not depend on pictures
+    for limit in (2, 6):
+        summary = cooked / "evaluation" / "boats+weather" / f"i2p-{limit}" / "summary.json"
+        assert json.loads(summary.read_text())["methods"]["SNCE"]["pictures"] == limit
 
 
 def test_what_was_made_from_something_else_is_not_taken_for_finished(cooked, kit, capsys):

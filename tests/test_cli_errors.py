@@ -47,6 +47,17 @@ def test_values_that_make_no_sense(studio, tmp_path, complaint):
     assert "must end in .png" in complaint(generate(studio, tmp_path / "x.jpg", "a cat"))
 
 
+@pytest.mark.parametrize("device", ["warp", "meta", "cuda:9999", ""])
+def test_devices_that_are_none(studio, tmp_path, complaint, device):
+    for command in (
+        train(studio, tmp_path / "run"),
+        find(studio, tmp_path / "gun.safetensors"),
+        generate(studio, tmp_path / "x.png", "a cat"),
+    ):
+        assert "is none that can be used here" in complaint([*command, "--device", device])
+    assert not list(tmp_path.glob("*.*"))
+
+
 def test_models_that_are_none(studio, tmp_path, complaint):
     arguments = generate(studio, tmp_path / "x.png", "a cat")
     for model, says in (

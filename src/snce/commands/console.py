@@ -30,13 +30,34 @@ def on_terminal() -> bool:
     return stdout().is_terminal
 
 
-def open_pipeline(model: str) -> Any:
-    """`load_pipeline`, without the chatter of the libraries below it."""
+def open_pipeline(model: str, device: str = "cpu") -> Any:
+    """`load_pipeline`, without the chatter of the libraries below it, on a device.
+
+    Args:
+        device: as `torch.device` takes it; "auto" for a CUDA device if there is one, else the CPU.
+
+    Raises:
+        SnceError: the model cannot be loaded, or there is no such device.
+    """
     with stderr().status(f"loading {model}"):
         quiet_libraries()
         from snce.pipelines import load_pipeline
 
-        return load_pipeline(model)
+        place = _device(device)  # before the work of loading
+        return load_pipeline(model).to(place)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SnceError(f"--device {name!r} is none that can be used here; try cpu, cuda, cuda:1 or mps") from error
+    return device
 
 
 def quiet_libraries() -> None:

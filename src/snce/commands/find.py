@@ -63,6 +63,8 @@ class FindOptions:
     """1 takes out what the neurons stand for, more pushes past zero, 0 leaves everything as it is."""
     top: int = 10
     """How many neurons to show."""
+    device: str = "auto"
+    """Where the model runs: cpu, cuda, cuda:1, mps; "auto" takes CUDA where there is one."""
 
     def check(self) -> None:
         """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
@@ -92,7 +94,8 @@ def run_find(options: FindOptions) -> None:
     lengths = {origin.training.get("max_sequence_length") for _, origin in saes.values()}
     if len(lengths) > 1:
         raise SnceError(f"the SAEs in {options.sae} were trained with different --max-sequence-length; train them anew")
-    towers = {t.place: t for t in TextTower.all_of(open_pipeline(options.model), **call_options(lengths.pop()))}
+    pipe = open_pipeline(options.model, options.device)
+    towers = {tower.place: tower for tower in TextTower.all_of(pipe, **call_options(lengths.pop()))}
     for place, (_, origin) in saes.items():
         origin.check(towers.get(place) or next(iter(towers.values())))
     found = {place: find_in(towers[place], *saes[place], concept, options) for place in saes}

@@ -60,6 +60,8 @@ class GenerateOptions:
     """Pixels; the model's default where left out."""
     width: int | None = None
     """Pixels; the model's default where left out."""
+    device: str = "auto"
+    """Where the model runs: cpu, cuda, cuda:1, mps; "auto" takes CUDA where there is one."""
     separate: bool = False
     """One file per prompt, FILE-1.png, FILE-2.png and so on, in place of a grid."""
 
@@ -93,7 +95,7 @@ def run_generate(options: GenerateOptions) -> None:
     options.check()
     check_output(options.out, ".png")
     erasers = [ConceptEraser.load(local_file(name, ConceptEraser.hub_file)) for name in options.eraser]
-    pipe = open_pipeline(options.model)
+    pipe = open_pipeline(options.model, options.device)
     check_draws(pipe)
     if not erasers:
         images = draw(pipe, options)

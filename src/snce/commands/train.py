@@ -61,6 +61,9 @@ class TrainOptions:
     max_sequence_length: int | None = None
     """Tokens that prompts are padded to, if the pipeline will be called with another number than its own default.
     `snce find` takes it from the SAE."""
+    device: str = "auto"
+    """Where the model encodes the prompts: cpu, cuda, cuda:1, mps; "auto" takes CUDA where there is one. The SAE is
+    trained on the CPU."""
     seed: int = 0
     """Seed of the weights, the batches, the split of the prompts, and Emblem's captions."""
 
@@ -97,7 +100,7 @@ def run_train(options: TrainOptions) -> None:
     options.check()
     check_folder(options.out)
     prompts = training_prompts(options)
-    towers = TextTower.all_of(open_pipeline(options.model), **call_options(options.max_sequence_length))
+    towers = TextTower.all_of(open_pipeline(options.model, options.device), **call_options(options.max_sequence_length))
     for tower in towers:
         folder = options.out if len(towers) == 1 else options.out / tower.place
         check_disk(tower, len(prompts), folder / "embeddings")

@@ -71,7 +71,7 @@ def harvest(
     kinds = tower.kinds(tokens)
     if cache is None:
         batches = list(tokens.batches(batch_size))
-        parts = [_checked(tower.encode_tokens(part)).float() for part in _track(batches, progress)]
+        parts = [_checked(tower.encode_tokens(part)).float().cpu() for part in _track(batches, progress)]
         return Embeddings(torch.cat(parts), kinds)
 
     folder = Path(cache) / _key(tower, tokens)

@@ -38,8 +38,8 @@ class BenchConfig(SuiteConfig):
     """Tune every method's main setting first (suite emblem)."""
     join: Path | None = None
     """summary.json of another run: methods that it has and this one has not go into the tables and plots (suite
-    emblem). docs/benchmark/summary.json of the repository has all: so a new method is compared with all others in
-    the time that it takes alone."""
+    emblem). So a new method is compared with others in the time that it takes alone; docs/benchmark of the repository
+    has a summary.json."""
     tuned: Path | None = None
     """tuned.json of an earlier run: what it tried is not tried again (suite emblem)."""
 

@@ -15,7 +15,7 @@ PARALLEL := --numprocesses auto --dist loadfile
 
 help:
 	@echo 'make demo       erase a concept from Emblem, the embedded model, and show it: demo/grid.png'
-	@echo 'make test       lint, format, types, and the tests (under five minutes)'
+	@echo 'make test       lint, format, types, and the tests (about ten minutes on two cores)'
 	@echo 'make lint       the first three of these'
 	@echo 'make docs       write the API reference and the table of pipelines anew'
 	@echo 'make slow       the tests that take minutes each'

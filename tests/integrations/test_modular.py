@@ -13,20 +13,10 @@ from diffusers import FluxAutoBlocks, FluxKontextAutoBlocks, StableDiffusion3Aut
 from snce.erase.eraser import compose
 from snce.integrations.modular import EraseConcept
 from tests.examples import same_bits
-from tests.integrations.modular_cases import LOUD, NAMES, SILENT, Case, all_cases, modular
+from tests.integrations.modular_cases import LOUD, SILENT, modular
 from tests.pipelines.rows import PROMPTS
 from tests.pipelines.sd3 import sd3
 from tests.pipelines.test_erasing import eraser_of
-
-
-@pytest.fixture
-def cases():
-    return all_cases()
-
-
-@pytest.fixture(params=NAMES)
-def it(request) -> Case:
-    return all_cases()[request.param]
 
 
 def picture(state) -> bytes:

@@ -12,19 +12,9 @@ from snce.erase.eraser import compose
 from snce.errors import SnceError
 from snce.integrations.modular import EraseConcept
 from tests.examples import random_eraser, same_bits
-from tests.integrations.modular_cases import LOUD, NAMES, Case, all_cases, modular
+from tests.integrations.modular_cases import LOUD, modular
 from tests.pipelines.flux import flux
 from tests.pipelines.sd3 import sd3
-
-
-@pytest.fixture
-def cases():
-    return all_cases()
-
-
-@pytest.fixture(params=NAMES)
-def it(request) -> Case:
-    return all_cases()[request.param]
 
 
 def test_an_eraser_of_another_encoder_is_refused_unless_a_mismatch_is_allowed(it):

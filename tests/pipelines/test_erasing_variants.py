@@ -13,7 +13,8 @@ from torch import nn
 
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
-from snce.text.towers import TextTower
+from snce.text import towers
+from snce.text.towers import TextTower, tower_at
 from tests.examples import same_bits, tiny_pipeline
 from tests.pipelines.denoiser import run
 from tests.pipelines.families import FAMILIES
@@ -210,6 +211,22 @@ def test_parts_for_other_towers_are_kept_apart_and_parts_for_the_same_are_joined
         joined.edit(torch.zeros(1, 4, first.width))
     with pytest.raises(SnceError, match="different text encoders"):
         joined | replace(third, fingerprint="ffff")
+
+
+def test_an_encoder_with_several_towers_is_hashed_once(family_pipe, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(towers, "weights_fingerprint", lambda encoder: hashed.append(encoder) or "0123")
+    assert [tower.fingerprint for tower in TextTower.all_of(family_pipe(SDXL))] == ["0123"] * 3
+    assert len(hashed) == 2
+
+
+def test_an_sae_fits_the_same_encoder_under_another_name(family_pipe):
+    (tower,) = TextTower.all_of(family_pipe("CogVideoXPipeline"))
+    assert tower_at("text_encoder_2.output.last_hidden_state", [tower]) is tower
+    several = TextTower.all_of(family_pipe(SDXL))
+    assert tower_at(several[2].place, several) is several[2]
+    with pytest.raises(SnceError, match=r"for text_encoder_3\.output\.last_hidden_state; the pipeline has"):
+        tower_at("text_encoder_3.output.last_hidden_state", several)
 
 
 def test_an_eraser_for_a_tower_that_the_pipeline_lacks_is_refused(family_pipe):

@@ -2,11 +2,8 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import tyro
-
+from snce.commands.bake import BakeOptions
 from snce.commands.console import quiet_libraries, stderr, stdout
 
 DESCRIPTION = """\
@@ -24,15 +21,8 @@ Example:
 
 
 @dataclass(frozen=True)
-class ExportOnnxOptions:
+class ExportOnnxOptions(BakeOptions):
     """Write a model's text encoders, with erasers in them, as ONNX."""
-
-    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
-    """"emblem", a diffusers folder, or a hub id."""
-    eraser: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], tyro.conf.arg(metavar="FILE.safetensors")]
-    """An eraser that was made for this model; give it several times for several concepts."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """The folder to write; it must not exist, or be empty."""
 
 
 def run_export_onnx(options: ExportOnnxOptions) -> None:

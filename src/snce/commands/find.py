@@ -85,7 +85,7 @@ def run_find(options: FindOptions) -> None:
     from snce.erase.card import write_card
     from snce.erase.eraser import compose
     from snce.neurons.plot import plot_neurons
-    from snce.text.towers import TextTower
+    from snce.text.towers import TextTower, tower_at
 
     options.check()
     check_output(options.out, ".safetensors")
@@ -95,19 +95,23 @@ def run_find(options: FindOptions) -> None:
     if len(lengths) > 1:
         raise SnceError(f"the SAEs in {options.sae} were trained with different --max-sequence-length; train them anew")
     pipe = open_pipeline(options.model, options.device)
-    towers = {tower.place: tower for tower in TextTower.all_of(pipe, **call_options(lengths.pop()))}
+    towers = TextTower.all_of(pipe, **call_options(lengths.pop()))
+    chosen = {place: tower_at(place, towers) for place in saes}
     for place, (_, origin) in saes.items():
-        origin.check(towers.get(place) or next(iter(towers.values())))
-    found = {place: find_in(towers[place], *saes[place], concept, options) for place in saes}
-    eraser = compose([tower.eraser for tower in found.values()])
+        origin.check(chosen[place])
+    found = {tower.place: find_in(tower, *saes[place], concept, options) for place, tower in chosen.items()}
+    eraser = compose([it.eraser for it in found.values()])
     eraser.save(options.out)
     write_card(eraser, options.out)
     plots = []
-    for place, tower in found.items():
+    for place, it in found.items():
         plots.append(options.out.with_suffix(".png" if len(found) == 1 else f".{place}.png"))
-        plot_neurons(concept.name, tower.cards, tower.evidence, plots[-1])
-    for place in towers.keys() - found.keys():
-        stderr().print(f"[yellow]warning: no SAE for {place}: what it tells the denoiser is left as it is[/yellow]")
+        plot_neurons(concept.name, it.cards, it.evidence, plots[-1])
+    for tower in towers:
+        if tower.place not in found:
+            stderr().print(
+                f"[yellow]warning: no SAE for {tower.place}: what it tells the denoiser is left as it is[/yellow]"
+            )
     stdout().print(
         f"{options.out} written ({options.out.stat().st_size} bytes), with its card {options.out.with_suffix('.md')} "
         f"and its plot {', '.join(map(str, plots))}. "

@@ -90,7 +90,7 @@ def run_generate(options: GenerateOptions) -> None:
     """
     from snce.commands.hub_files import local_file
     from snce.erase.eraser import ConceptEraser
-    from snce.text.towers import TextTower
+    from snce.text.towers import TextTower, tower_at
 
     options.check()
     check_output(options.out, ".png")
@@ -105,10 +105,9 @@ def run_generate(options: GenerateOptions) -> None:
             eraser = eraser.with_strength(options.strength)
         with eraser.attach(pipe, allow_mismatch=options.allow_mismatch):
             images = draw(pipe, options)
-        towers = {tower.place: tower for tower in TextTower.all_of(pipe)}
+        towers = TextTower.all_of(pipe)
         for part in eraser.parts:
-            tower = towers.get(part.place) or next(iter(towers.values()))  # attached there, with a mismatch allowed
-            x, mask = tower.read(options.prompt)
+            x, mask = tower_at(part.place, towers).read(options.prompt)
             show_firing(part, part.activations(x, mask=mask).tolist(), options.prompt)
     write_images(images, options)
 

@@ -11,7 +11,7 @@ from snce.erase.watch import watch_prompts
 from snce.errors import SnceError
 from snce.text.edits import edits_are_off
 from snce.text.tokens import tokens_in
-from snce.text.towers import TextTower
+from snce.text.towers import TextTower, tower_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ def attach(eraser: ConceptEraser, target: Any, *, edit_negative: bool, allow_mis
     if bare and guard:
         raise SnceError("guard needs a pipeline: a text encoder alone is never handed prompt embeddings")
     towers = (target,) if bare else TextTower.all_of(target)
-    pairs = [(part, _tower_for(part, towers)) for part in eraser.parts]
+    pairs = [(part, tower_at(part.place, towers)) for part in eraser.parts]
     if not allow_mismatch:
         for part, tower in pairs:
             part.check(tower)
@@ -138,15 +138,6 @@ def attach(eraser: ConceptEraser, target: Any, *, edit_negative: bool, allow_mis
 
 def _nothing() -> None:
     return None
-
-
-def _tower_for(part: ConceptEraser, towers: tuple[TextTower, ...]) -> TextTower:
-    for tower in towers:
-        if tower.place == part.place:
-            return tower
-    if len(towers) == 1:
-        return towers[0]  # what differs is told by the check
-    raise SnceError(f"this eraser is for {part.place}; the pipeline has {', '.join(tower.place for tower in towers)}")
 
 
 def _station(tower: TextTower) -> Station:

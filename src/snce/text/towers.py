@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 _PROBES = ("", "a", "7 zebras")  # they have nothing in common but what the pipeline puts around them
 
 
+class _Weights:
+    def __init__(self, encoder: nn.Module) -> None:
+        self._encoder = encoder
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return weights_fingerprint(self._encoder)
+
+
 class TextTower:
     """A text encoder, read at one place.
 
@@ -46,6 +55,7 @@ class TextTower:
         self.name = name
         self.pipeline = pipeline
         self.reading = Reading(encoder, path)
+        self._weights = _Weights(encoder)
         self._row = TowerRow(name, "tokenizer", path)
         self._pipe: Any = None
         self._options: dict[str, Any] = {}
@@ -62,11 +72,13 @@ class TextTower:
             SnceError: the class is not in that table, or the pipeline has no text encoder.
         """
         kind, towers = type(pipe).__name__, []
+        weights: dict[str, _Weights] = {}  # hashed once, however many towers an encoder has
         for row in rows_of(kind):
             encoder = getattr(pipe, row.encoder, None)
             if encoder is not None:
                 tower = cls(encoder, getattr(pipe, row.tokenizer), row.path, row.encoder, kind)
                 tower._row, tower._pipe, tower._options = row, pipe, options
+                tower._weights = weights.setdefault(row.encoder, tower._weights)
                 towers.append(tower)
         if not towers:
             raise SnceError(f"this {kind} has no text encoder: load it with one")
@@ -127,10 +139,10 @@ class TextTower:
         _, positions, width = self.encode(["a"]).shape
         return positions, width
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Short hash of the encoder's weights, the same for any float dtype that holds them exactly."""
-        return weights_fingerprint(self.encoder)
+        return self._weights.fingerprint
 
     @property
     def begin(self) -> int:
@@ -219,6 +231,19 @@ class TextTower:
     def _prompt(self, tokens: Tokens) -> Tensor:
         """Positions that are no padding, bool [n, positions]."""
         return up_to_end(tokens.ids, self.tokenizer.eos_token_id) if tokens.mask is None else tokens.mask
+
+
+def tower_at(place: str, towers: Sequence[TextTower]) -> TextTower:
+    """The tower that an eraser or an SAE for `place` is for: the one there, or the only one, since the same encoder may
+    have another name in another pipeline. Whether it is the same is for the caller to check.
+
+    Raises:
+        SnceError: there are several, and none at this place.
+    """
+    for tower in towers:
+        if tower.place == place or len(towers) == 1:
+            return tower
+    raise SnceError(f"this eraser or SAE is for {place}; the pipeline has {', '.join(t.place for t in towers)}")
 
 
 def weights_fingerprint(model: nn.Module) -> str:

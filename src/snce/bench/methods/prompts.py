@@ -8,15 +8,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import contextmanager
-from functools import wraps
-from inspect import signature
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from snce.bench.methods.base import replaced
+from snce.erase.watch import watch_prompts
 from snce.errors import SnceError
 from snce.text.edits import edits_are_off
-from snce.text.tokens import Tokens
+from snce.text.tokens import Tokens, tokens_in
 from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
@@ -82,52 +80,52 @@ def prompts_edited(pipe: Any, edit: Callable[[Tensor, Tensor], Tensor]) -> Itera
 
     Args:
         edit: from embeddings x [b, positions, d] and kinds [b, positions] (`snce.text.positions`) to edited ones, in
-        the
-            dtype of x.
+            the dtype of x.
 
     Raises:
         SnceError: not a pipeline of Stable Diffusion's classes.
     """
     tower = TextTower.from_pipeline(pipe)
     tower.kinds(tower.tokenize([""]))  # what it asks the pipeline for, now: not from within a hook
-    original = pipe.encode_prompt
-    parameters = signature(original)
-    tokens: Tensor | None = None
-    left: int | None = None  # calls that are still for the prompt; None outside encode_prompt
-
-    def read_tokens(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        nonlocal tokens
-        tokens = args[0] if args else kwargs["input_ids"]
-
-    def change(_module: nn.Module, _inputs: Any, x: Tensor) -> Tensor | None:
-        nonlocal left
-        if edits_are_off() or tokens is None:
-            return None
-        if left is not None:
-            left -= 1
-            if left < 0:
-                return None
-        return edit(x, tower.kinds(Tokens(tokens.cpu())).to(x.device))
-
-    @wraps(original)
-    def encode_prompt(*args: Any, **kwargs: Any) -> Any:
-        nonlocal left
-        arguments = parameters.bind(*args, **kwargs).arguments
-        # with clip_skip the pipeline calls the final norm once more, on the hidden state that it chose
-        calls = 1 if arguments.get("clip_skip") is None else 2
-        left = calls if arguments.get("prompt_embeds") is None else 0
-        try:
-            return original(*args, **kwargs)
-        finally:
-            left = None
-
+    it = _PromptEdit(tower, edit)
     handles = [
-        tower.encoder.register_forward_pre_hook(read_tokens, with_kwargs=True),
-        tower.module.register_forward_hook(change, prepend=True),
+        tower.encoder.register_forward_pre_hook(it.read_tokens, with_kwargs=True),
+        tower.module.register_forward_hook(it.change, prepend=True),
     ]
+    undo = watch_prompts(pipe, [it], guard=False)
     try:
-        with replaced(pipe, "encode_prompt", encode_prompt):
-            yield
+        yield
     finally:
+        undo()
         for handle in handles:
             handle.remove()
+
+
+class _PromptEdit:
+    """An edit in one tower that `watch_prompts` tells which calls are for prompts."""
+
+    def __init__(self, tower: TextTower, edit: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.tower = tower
+        self._edit = edit
+        self._tokens: Tokens | None = None
+        self._left: int | None = None
+        self._called = False
+
+    def expect(self, positive_calls: int | None) -> None:
+        self._left, self._called = positive_calls, False
+
+    def was_called(self) -> bool:
+        return self._called
+
+    def read_tokens(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        self._tokens = tokens_in(args, kwargs)
+
+    def change(self, _module: nn.Module, _inputs: Any, x: Tensor) -> Tensor | None:
+        self._called = True
+        if edits_are_off() or self._tokens is None:
+            return None
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                return None
+        return self._edit(x, self.tower.kinds(Tokens(self._tokens.ids.cpu())).to(x.device))

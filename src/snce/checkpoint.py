@@ -54,7 +54,10 @@ def load(
     """
     if not path.exists():
         return 0
-    tensors, metadata = read_tensors(path, KIND)
+    try:
+        tensors, metadata = read_tensors(path, KIND)
+    except SnceError as error:
+        raise SnceError(f"{error}; delete it, and the training starts anew") from error
     if metadata.get("purpose") != purpose:
         raise SnceError(
             f"{path} belongs to another training ({metadata.get('purpose')!r}, not {purpose!r}): "
@@ -64,16 +67,38 @@ def load(
         for name, module in modules.items():
             prefix = f"module/{name}/"
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-    except RuntimeError as error:
+        for name, optimizer in optimizers.items():
+            prefix = f"optimizer/{name}/"
+            own = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            if own:
+                groups = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict({"state": _states(own, optimizer), "param_groups": groups})
+        step = int(metadata["step"])
+        if step < 0:
+            raise ValueError(f"{step} steps")
+    # of a checkpoint whose contents are not of its own making, whatever they are
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SnceError(
             f"{path} does not fit the model that is trained: {' '.join(str(error).split())[:200]}"
         ) from error
-    for name, optimizer in optimizers.items():
-        prefix = f"optimizer/{name}/"
-        state: dict[int, dict[str, Tensor]] = {}
-        for key in (k for k in tensors if k.startswith(prefix)):
-            index, entry = key[len(prefix) :].split("/")
-            state.setdefault(int(index), {})[entry] = tensors[key]
-        if state:
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(metadata["step"])
+    return step
+
+
+def _states(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """The optimiser's tensors "index/entry" by the index of their parameter, after a check of their shapes.
+
+    Raises:
+        ValueError: one fits no parameter.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, entry = key.split("/")
+        if not 0 <= int(index) < len(parameters):
+            raise ValueError(f"there is no parameter {index}")
+        shape = parameters[int(index)].shape
+        # a state is of one number, of one for each row, or of one for each of the parameter's numbers
+        if value.numel() != 1 and value.shape[:1] != shape[:1]:
+            raise ValueError(f"{entry} of parameter {index} has shape {list(value.shape)}, not {list(shape)}")
+        states.setdefault(int(index), {})[entry] = value
+    return states

@@ -1,12 +1,15 @@
-"""Files that are either whole or absent: written under a temporary name in the same folder, then renamed."""
+"""Files that are either whole or absent: written under a temporary name in the same folder, then renamed.
+
+Safetensors files carry a checksum of what is in them: a flipped bit in a decoder row would be another edit, and nobody
+would see it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +17,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from snce.errors import SnceError
+from snce.temporaries import temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from torch import Tensor
+
+CHECKSUM = "snce_sha256"
+"""Its name in the metadata of a safetensors file."""
+MOST_TEXT = 16_000_000
+"""Bytes of JSON that are read at most: it takes up to thirty times as much memory."""
 
 
 @contextmanager
@@ -30,23 +40,16 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-    except OSError as error:
-        raise SnceError(f"cannot write {path}: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with temporary_file(path.parent, path.suffix) as temporary:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
     except OSError as error:
         raise SnceError(
             f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -72,20 +75,74 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8. What no UTF-8 can hold, a lone half of a surrogate pair, becomes a question mark.
+
+    Raises:
+        SnceError: as `replacing`.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", errors="replace"))
+
+
+def read_json(path: Path, what: str) -> Any:
+    """What is in a JSON file: dicts, lists, texts, numbers.
+
+    Args:
+        what: the file should be, for the complaint that it is none.
+
+    Raises:
+        SnceError: it cannot be read, is larger than 16 MB, or holds no JSON, or text that is not Unicode.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MOST_TEXT + 1)
+    except (OSError, ValueError) as error:
+        raise SnceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if len(raw) > MOST_TEXT:
+        raise SnceError(f"{path} is no {what}: it is larger than {MOST_TEXT // 10**6} MB")
+    try:
+        return parse_json(raw.decode("utf-8"))
+    except ValueError as error:
+        raise SnceError(f"{path} is no {what}: {' '.join(str(error).split())[:200]}") from error
+
+
+def parse_json(text: str) -> Any:
+    """`json.loads`, with ValueError for all that is wrong.
+
+    Raises:
+        ValueError: no JSON, too deep, or with escapes that are not Unicode.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if "\\u" in text:  # "\\ud800" is JSON, and no text: it could be neither printed nor written
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("it holds half of a surrogate pair, which is no Unicode text") from error
+    return value
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file. `metadata` holds strings only, as the format asks.
 
-    The same tensors and metadata give the same bytes.
+    The same tensors and metadata give the same bytes. A checksum of them goes into the metadata, as `snce_sha256`.
     """
     # safetensors refuses tensors that share memory, as tied weights do
     copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-    parts = _with_sorted_metadata(save(copies, dict(metadata)))
+    parts = _with_sorted_metadata(save(copies, {**metadata, CHECKSUM: checksum(copies, metadata)}))
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.writelines(parts)
+
+
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Of names, dtypes, shapes and numbers, and of the metadata: the same however a file arranges them."""
+    digest = hashlib.sha256(json.dumps({k: v for k, v in sorted(metadata.items()) if k != CHECKSUM}).encode())
+    for name, t in sorted(tensors.items()):
+        digest.update(f"{json.dumps(name)} {t.dtype} {list(t.shape)}\n".encode())
+        digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _with_sorted_metadata(data: bytes) -> tuple[bytes, bytes, memoryview]:
@@ -103,31 +160,41 @@ def read_tensors(path: Path, kind: str | None) -> tuple[dict[str, Tensor], dict[
     safetensors file with `kind` None.
 
     Raises:
-        SnceError: the file is missing, truncated, no safetensors file, or of another kind.
+        SnceError: the file is missing, truncated, no safetensors file, of another kind, or not what its checksum says.
+            Files without a checksum, of earlier versions or other libraries, are taken as they are.
     """
     with _opened(path) as file:
-        metadata = file.metadata() or {}
+        metadata = dict(file.metadata() or {})
         if kind is not None and metadata.get("format") != kind:
             found = metadata.get("format", "no format")
             raise SnceError(f"{path} is not a file of kind {kind!r}: its metadata says {found!r}")
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a mapping
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        said = metadata.pop(CHECKSUM, None)
+        if said is not None and said != checksum(tensors, metadata):
+            raise SnceError(f"{path} is damaged: its contents are not those that were written (checksum); copy it anew")
+        return tensors, metadata
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Metadata alone, of a safetensors file of any kind; empty if it has none.
+    """Metadata alone, of a safetensors file of any kind; empty if it has none. No checksum is looked at.
 
     Raises:
         SnceError: the file is missing, truncated, or no safetensors file.
     """
     with _opened(path) as file:
-        return file.metadata() or {}
+        return {name: text for name, text in (file.metadata() or {}).items() if name != CHECKSUM}
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise SnceError(f"no such file: {path}")
     try:
+        if not path.is_file():
+            raise SnceError(f"no such file: {path}")
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+        # a header takes many times its size in memory; longer than the file is for safetensors to say
+        if MOST_TEXT < size <= path.stat().st_size:
+            raise SnceError(f"{path} has a header of {size / 1e6:.0f} MB: it is no file of ours")
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from snce.bench.costs import COST_FIGURES
@@ -10,6 +9,7 @@ from snce.bench.lineup import BASE
 from snce.bench.measures import MEASURES, Interval
 from snce.bench.summary import BY_SET, STAMP
 from snce.errors import SnceError
+from snce.storage import read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,14 +21,12 @@ def read_summary(path: Path) -> dict[str, Any]:
     Raises:
         SnceError: it cannot be read, or is no such file.
     """
+    summary = read_json(path, "summary.json of snce bench")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
         for methods in summary.values():
             for found in methods.values():
                 _check(found)
-    except OSError as error:
-        raise SnceError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, ArithmeticError, KeyError, TypeError, AttributeError) as error:
         raise SnceError(f"{path} is no summary.json of this version of snce bench") from error
     return summary
 

@@ -14,7 +14,7 @@ from snce.bench.prompts import Sizes
 from snce.bench.rows import read_rows
 from snce.demo.table import validation_concepts
 from snce.errors import SnceError
-from snce.storage import write_text
+from snce.storage import read_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,12 +39,10 @@ def read_tuned(path: Path) -> Earlier:
     Raises:
         SnceError: it cannot be read, or is no such file.
     """
+    record = read_json(path, "tuned.json of snce bench")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
         found = {name: {float(v): float(s) for v, s in r[_SCORES].items()} for name, r in record.items()}
-    except OSError as error:
-        raise SnceError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, ArithmeticError, KeyError, TypeError, AttributeError) as error:
         raise SnceError(f"{path} is no tuned.json of snce bench") from error
     if not all(0 <= score <= 1 for scores in found.values() for score in scores.values()):
         raise SnceError(f"{path} is no tuned.json of snce bench: a harmonic mean is from 0 to 1")

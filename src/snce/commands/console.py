@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
+import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from snce.errors import SnceError
+from snce.temporaries import temporary_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
 
 def stdout() -> Console:
-    """For results. Made anew each time: it must write to the `sys.stdout` of now."""
+    """For results. Made anew each time: it must write to the `sys.stdout` of now.
+
+    What a terminal cannot show, such as a file name that is no Unicode, is escaped.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     return Console(highlight=False)
 
 
@@ -94,8 +100,7 @@ def check_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".snce-")
-        os.close(handle)
-        Path(name).unlink()
+        with temporary_file(folder):
+            pass
     except OSError as error:
         raise SnceError(f"cannot write to {folder}: {error.strerror or error}") from error

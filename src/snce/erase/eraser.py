@@ -54,12 +54,14 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
 
     def __post_init__(self) -> None:
         n, d = self.neurons.encoder.shape
+        if n == 0 or d == 0:
+            raise SnceError(f"an eraser needs a neuron at least: its encoder is {[n, d]}")
         for name, tensor in self.neurons._asdict().items():
             found, shape = tuple(tensor.shape), (n, d) if name in ("encoder", "decoder") else (n,)
             if found != shape:
                 raise SnceError(f"eraser tensor {name!r} has shape {found} where {shape} was expected")
-        if self.begin < 0:
-            raise SnceError(f"begin = {self.begin} must be 0 or more")
+        if not 0 <= self.begin < 2**31:
+            raise SnceError(f"begin = {self.begin} must be 0 or more, and no more than a prompt has tokens")
         if len({part.place for part in self.parts}) <= len(self.others) or any(part.others for part in self.others):
             raise SnceError("the parts of an eraser must be for different towers")
         if len(self.concepts) != n:

@@ -11,7 +11,7 @@ import torch
 from snce.erase.edit import Neurons
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
-from snce.storage import read_metadata, read_tensors, write_tensors
+from snce.storage import parse_json, read_metadata, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,13 +55,13 @@ def read_eraser(path: Path) -> ConceptEraser:
             return _part(tensors, metadata)
         parts = [
             _part({name: tensors[f"{i}.{name}"] for name in Neurons._fields if f"{i}.{name}" in tensors}, told)
-            for i, told in enumerate(json.loads(metadata["parts"]))
+            for i, told in enumerate(parse_json(metadata["parts"]))
         ]
         return replace(parts[0], others=tuple(parts[1:]))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         if isinstance(error, SnceError):
             raise SnceError(f"{path}: {error}") from error
-        raise SnceError(f"{path} has damaged metadata: {error}") from error
+        raise SnceError(f"{path} has damaged metadata: {' '.join(str(error).split())[:200]}") from error
 
 
 def _part(tensors: dict[str, Tensor], metadata: dict[str, str]) -> ConceptEraser:
@@ -70,17 +70,21 @@ def _part(tensors: dict[str, Tensor], metadata: dict[str, str]) -> ConceptEraser
         raise SnceError(f"it lacks the tensors {', '.join(missing)}")
     if tensors["encoder"].ndim != 2:
         raise SnceError(f"encoder must be [n, d], not {list(tensors['encoder'].shape)}")
+    for name in Neurons._fields:
+        # numbers of other kinds would be turned into some edit or other
+        if tensors[name].is_floating_point() == (name == "whole_prompt") or tensors[name].is_complex():
+            raise SnceError(f"tensor {name!r} is of type {tensors[name].dtype}")
     # copied: in a file, numbers lie where they lie, and products of unaligned memory round otherwise
     floats = {name: tensors[name].to(torch.float32, copy=True) for name in Neurons._fields if name != "whole_prompt"}
     return ConceptEraser(
         Neurons(**floats, whole_prompt=tensors["whole_prompt"].bool()),
-        tuple(str(c) for c in json.loads(metadata["concepts"])),
+        tuple(str(c) for c in parse_json(metadata["concepts"])),
         metadata["fingerprint"],
         metadata.get("tower", "text_encoder"),
         metadata.get("module", "final_layer_norm"),
         metadata.get("pipeline", ""),
         int(metadata["begin"]),
-        _card(json.loads(metadata.get("card", "{}"))),
+        _card(parse_json(metadata.get("card", "{}"))),
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snce.errors import SnceError
 from snce.sae.model import SAEConfig, SparseAutoencoder
-from snce.storage import read_metadata, read_tensors, write_tensors
+from snce.storage import parse_json, read_metadata, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,30 +112,37 @@ def load_sae(folder: str | Path) -> tuple[SparseAutoencoder, SAEOrigin]:
         raise SnceError(f"no SAE in {folder}: {path} does not exist; make one with `snce train`")
     tensors, metadata = read_tensors(path, FORMAT)
     try:
-        config = SAEConfig(**json.loads(metadata["config"]))
+        config = SAEConfig(**parse_json(metadata["config"]))
         _check_choices(config)
         with torch.device("meta"):  # shapes only: a forged configuration must not allocate memory
             sae = SparseAutoencoder(config)
         shapes = {name: tuple(t.shape) for name, t in sae.state_dict().items()}
         check_tensors(path, tensors, shapes)
+        if not tensors["scale"] > 0:
+            raise SnceError(f"{path}: 'scale' is {float(tensors['scale'])}, which no embeddings are measured in")
         origin = SAEOrigin(
             fingerprint=metadata["fingerprint"],
             tower=metadata["tower"],
             module=metadata["module"],
             pipeline=metadata["pipeline"],
-            training=dict(json.loads(metadata["training"])),
-            metrics={str(k): float(v) for k, v in json.loads(metadata["metrics"]).items()},
+            training=dict(parse_json(metadata["training"])),
+            metrics={str(k): float(v) for k, v in parse_json(metadata["metrics"]).items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         if isinstance(error, SnceError):
             raise
         raise SnceError(f"{path} has damaged metadata: {' '.join(str(error).split())[:200]}") from error
-    sae.load_state_dict({name: tensors[name].float() for name in shapes}, assign=True)
+    # copied: whoever overwrites the file in place would change an SAE that is in use
+    copies = {name: tensors[name].to(torch.float32, copy=True) for name in shapes}
+    sae.load_state_dict(copies, assign=True)
     sae.origin = origin
     return sae.eval().requires_grad_(False), origin
 
 
 def _check_choices(config: SAEConfig) -> None:
+    for name in ("width", "latents", "k"):
+        if type(getattr(config, name)) is not int:
+            raise SnceError(f"the SAE's {name} is {getattr(config, name)!r}, no whole number")
     for name, choices in (("support", ("prompt", "position")), ("activation", ("topk", "batchtopk", "jumprelu"))):
         if getattr(config, name) not in choices:
             raise SnceError(f"the SAE's {name} is {getattr(config, name)!r}; this version knows {', '.join(choices)}")
@@ -148,5 +155,5 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str
             raise SnceError(f"{path} lacks the tensor {name!r}")
         if tuple(tensors[name].shape) != shape:
             raise SnceError(f"{path}: {name!r} has shape {list(tensors[name].shape)} where {list(shape)} was expected")
-        if not tensors[name].is_floating_point() or not torch.isfinite(tensors[name]).all():
+        if not tensors[name].is_floating_point() or not torch.isfinite(tensors[name].float()).all():
             raise SnceError(f"{path}: {name!r} holds NaN, infinity, or no floating-point numbers")

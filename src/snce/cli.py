@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run(options)
         except SnceError as error:
             return _fail(str(error))
+        except OSError as error:
+            return _fail(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
         except KeyboardInterrupt:
             stderr().print("interrupted; no file is half-written, and the same command goes on where training stopped")
             return INTERRUPTED

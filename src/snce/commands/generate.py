@@ -67,8 +67,11 @@ class GenerateOptions:
 
     def check(self) -> None:
         """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
+        from snce.text.unicode import check_unicode
+
         if not self.prompt:
             raise SnceError('nothing to draw: give --prompt "..." once or more')
+        check_unicode((*self.prompt, self.negative_prompt or ""))
         for name in ("steps", "height", "width"):
             value = getattr(self, name)
             if value is not None and value < 1:

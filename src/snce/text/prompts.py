@@ -5,12 +5,20 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import yaml
 
 from snce.errors import SnceError
 from snce.storage import write_text
+from snce.text.concept_file import read_concept_file
+from snce.text.unicode import check_unicode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONGEST_LINE = 1_000_000
+"""Characters in a line of a prompt file. No text encoder reads a thousandth of that."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class Concept:
     """A concept to be erased.
 
     Raises:
-        SnceError: no target prompts, no neutral prompts, or an empty name.
+        SnceError: no target prompts, no neutral prompts, an empty name, or text that is not Unicode.
     """
 
     name: str
@@ -37,6 +45,7 @@ class Concept:
             raise SnceError(f"concept {self.name!r} has no target prompts: list prompts that show it under 'targets'")
         if not self.neutrals:
             raise SnceError(f"concept {self.name!r} has no neutral prompts: list prompts without it under 'neutrals'")
+        check_unicode((self.name, self.harmful or "", *self.targets, *self.neutrals))
 
     @classmethod
     def load(cls, path: str | Path) -> Concept:
@@ -46,23 +55,13 @@ class Concept:
             SnceError: the file is missing, is not such a file, or describes no complete concept.
         """
         path = Path(path)
-        try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SnceError(f"cannot read concept file {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise SnceError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
-        if not isinstance(raw, dict):
-            raise SnceError(f"{path} must hold a mapping with the keys name, targets and neutrals")
-        unknown = set(map(str, raw)) - {"name", "targets", "neutrals", "harmful"}
-        if unknown:
-            raise SnceError(f"{path} has unknown keys: {', '.join(sorted(unknown))}")
-        harmful = raw.get("harmful")
+        raw = read_concept_file(path)
+        stem = path.stem.encode(errors="replace").decode()  # of a file name that is no Unicode
         return cls(
-            name=str(raw.get("name") or path.stem),
-            targets=_prompt_list(raw, "targets", path),
-            neutrals=_prompt_list(raw, "neutrals", path),
-            harmful=None if harmful is None else str(harmful),
+            name=raw.get("name") or stem,
+            targets=tuple(raw.get("targets", ())),
+            neutrals=tuple(raw.get("neutrals", ())),
+            harmful=raw.get("harmful"),
         )
 
     def save(self, path: str | Path) -> None:
@@ -75,18 +74,11 @@ class Concept:
         write_text(Path(path), yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=1000))
 
 
-def _prompt_list(raw: dict, key: str, path: Path) -> tuple[str, ...]:
-    value = raw.get(key) or []
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise SnceError(f"{path}: {key!r} must be a list of prompts")
-    return tuple(v.strip() for v in value if v.strip())
-
-
 def read_prompts(source: str) -> list[str]:
     """Prompts of "FILE.txt" (one a line) or "FILE.csv:COLUMN"; blank ones are left out.
 
     Raises:
-        SnceError: the file or column is missing, or there is no prompt in it.
+        SnceError: the file or column is missing, it is no such file, or there is no prompt in it.
     """
     name, _, column = source.rpartition(":")
     path = Path(name) if name.lower().endswith(".csv") else Path(source)
@@ -95,20 +87,38 @@ def read_prompts(source: str) -> list[str]:
     try:
         # spreadsheets put a byte order mark before the text
         with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".csv":
-                rows = csv.DictReader(file)
-                if column not in (rows.fieldnames or []):
-                    raise SnceError(
-                        f"{path} has no column {column!r}; it has {', '.join(rows.fieldnames or []) or 'none'}"
-                    )
-                prompts = [(row[column] or "").strip() for row in rows]
-            else:
-                prompts = [line.strip() for line in file]
+            lines = _lines(file, path)
+            found = _column(lines, column, path) if path.suffix.lower() == ".csv" else map(str.strip, lines)
+            prompts = [prompt for prompt in found if prompt]
     except OSError as error:
-        raise SnceError(f"cannot read prompt file {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        raise SnceError(f"cannot read prompt file {path}: {error.strerror or error}") from error
+    except (ValueError, csv.Error) as error:
+        if isinstance(error, SnceError):
+            raise
         raise SnceError(f"{path} is not a UTF-8 text or CSV file: {error}") from error
-    prompts = [p for p in prompts if p]
     if not prompts:
         raise SnceError(f"{path} holds no prompts")
     return prompts
+
+
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE and not line.endswith(("\n", "\r")):
+            raise SnceError(f"{path} has a line of more than {LONGEST_LINE} characters: that is no prompt")
+        yield line
+
+
+def _column(lines: Iterator[str], column: str, path: Path) -> Iterator[str]:
+    """The texts of a column."""
+    rows = csv.reader(lines, strict=True)
+    names = next(rows, [])
+    if names.count(column) != 1:
+        has = f"{names.count(column)} columns" if column in names else "no column"
+        raise SnceError(f"{path} has {has} {column!r}; it has {', '.join(names)[:200] or 'none'}")
+    place = names.index(column)
+    try:
+        for row in rows:
+            if len(row) > place:
+                yield row[place].strip()
+    except csv.Error as error:
+        raise SnceError(f"{path} is no CSV file: line {rows.line_num}: {error}") from error

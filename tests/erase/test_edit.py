@@ -30,7 +30,7 @@ def naive(x: torch.Tensor, neurons: Neurons, begin: int = 1):
             u = {t: float(w @ x[p, t] + b) for t in range(begin, x.shape[1])}
             margin = min(margin, *(min(abs(v - theta), abs(v)) for v in u.values()))
             loud = any(v > theta for v in u.values())
-            factor = level / max(u.values()) if level > 0 and loud else 1.0
+            factor = max(1, level / max(u.values())) if loud else 1.0
             for t, v in u.items():
                 if (loud and v > 0) if whole_prompt else v > theta:
                     out[p, t] -= s * factor * v * d
@@ -111,19 +111,30 @@ def test_a_position_gate_fires_at_its_position_and_a_prompt_gate_in_the_whole_pr
     torch.testing.assert_close(edit(x, neuron._replace(strength=torch.tensor([2.0])))[0, 2, 0], torch.tensor(-2.0))
 
 
-@given(seeds, st.floats(1.01, 20))
-def test_a_levelled_neuron_is_taken_out_alike_however_strongly_a_prompt_activates_it(seed, factor):
+def at_their_level(seed, factor=1.0):
+    """A levelled neuron without a bias, and prompts whose highest activation is its level; all fire, and would if they
+    were `factor` times as loud."""
     neurons = random_neurons(seed, n=1, whole_prompt=True)._replace(bias=torch.zeros(1))
     x = random_embeddings(seed, n=8, dtype=torch.float64).x
-    loud = prompt_activation(x, neurons) > neurons.threshold
-    assume(loud.any())
-    x = x[loud[:, 0]]
+    peak = prompt_activation(x, neurons)
+    x = x[peak[:, 0] > 0] * (neurons.level / peak[peak[:, 0] > 0])[..., None]
+    assume(len(x))
+    return neurons._replace(threshold=0.9 * factor * neurons.level), x
+
+
+@given(seeds, st.floats(0.01, 1))
+def test_a_levelled_neuron_is_taken_out_alike_however_weakly_a_prompt_activates_it(seed, factor):
+    neurons, x = at_their_level(seed, factor)
+    assert touched(x, edit(x, neurons)).any(1).all()
     torch.testing.assert_close(edit(x * factor, neurons) - x * factor, edit(x, neurons) - x)
-    plain = neurons._replace(level=torch.zeros(1))
-    torch.testing.assert_close(edit(x * factor, plain), factor * edit(x, plain))
-    at_level = x * (neurons.level / prompt_activation(x, neurons))[..., None]
-    at_level = at_level[(prompt_activation(at_level, neurons) > neurons.threshold)[:, 0]]
-    torch.testing.assert_close(edit(at_level, neurons), edit(at_level, plain))
+    torch.testing.assert_close(edit(x, neurons), edit(x, neurons._replace(level=torch.zeros(1))))
+
+
+@given(seeds, st.floats(1, 20))
+def test_no_weight_on_a_prompt_hides_it_from_a_levelled_neuron(seed, factor):
+    """ "(word:1.6)" scales embeddings: of 1.6 times as much, 1.6 times as much is taken out."""
+    neurons, x = at_their_level(seed)
+    torch.testing.assert_close(edit(x * factor, neurons), factor * edit(x, neurons))
 
 
 @given(seeds, dtypes, st.sampled_from((True, False)), st.floats(-2, 1))
@@ -203,7 +214,7 @@ def test_gradients_flow_through_the_edit(whole_prompt):
     assert fired.any()
     assert not fired.all()
     assert torch.autograd.gradcheck(lambda v: edit(v, neurons), (x,), eps=1e-7, atol=1e-6)
-    # the peak of a levelled neuron is taken out alike however high it is: only amounts as they are must show everywhere
+    # below its level a neuron is taken out alike however weak it is: only amounts as they are must show everywhere
     edit(x, neurons._replace(level=torch.zeros_like(neurons.level))).sum().backward()
     assert x.grad is not None
     changed = (x.grad != 1).any(-1)

@@ -172,7 +172,7 @@ def test_the_edit_along_decoder_rows_is_that_of_the_whole_sae_with_the_neuron_ta
     strength = float(eraser.neurons.strength[0])
     z = trained.sae.encode(x, kinds).activations
     without = z.clone()
-    factor = eraser.neurons.level / eraser.activations(x)  # the level over the prompt's highest activation
+    factor = (eraser.neurons.level / eraser.activations(x)).clamp_min(1)  # where the prompt is below the level
     without[..., neuron] *= 1 - strength * factor
     assert (z != without).any(-1).any(-1).all()
     difference = trained.sae.decode(without) - trained.sae.decode(z)

@@ -5,7 +5,7 @@ the plain encoder hands over (https://arxiv.org/abs/2509.21008; the formulas are
 
     u = w . x + b          fires where u > threshold; a neuron of a prompt code (`whole_prompt`) then fires in the whole
                            prompt, wherever u > 0 in it
-    a = u                  or, for a neuron with a level, u * level / max(u over the prompt)
+    a = u                  or, for a neuron with a level, u * max(1, level / max(u over the prompt))
     x' = x - strength * a * direction      where it fires; elsewhere x' is x, bit for bit
 
 `config.snce["parts"]` says where: at the output of a module ("final_layer_norm"), or in fields of what the encoder
@@ -68,8 +68,9 @@ class Neurons(nn.Module):
         u = u.masked_fill((~mask | (mask.cumsum(1) <= begin))[..., None], 0)
         above = u > threshold.clamp_min(0)
         fires = torch.where(self.whole_prompt, above.any(1, keepdim=True) & (u > 0), above)
-        peak = u.amax(1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
-        amount = torch.where(level > 0, u * (level / peak), u)
+        peak = u.amax(1, keepdim=True)
+        peak = torch.where(peak > 0, peak, torch.ones_like(peak))
+        amount = u * (level / peak).clamp_min(1)
         amount = strength * torch.where(fires, amount, torch.zeros_like(u))
         edited = x.to(dtype) - amount @ direction.to(dtype)
         return torch.where((amount != 0).any(-1, keepdim=True), edited.to(x.dtype), x)

@@ -9,9 +9,11 @@ and stands for u * d in the embedding, with d its direction there. Switched off 
     x' = x - s * a * d      where it fires; elsewhere x' is x, bit for bit,
 
 where the amount a is u itself, or u levelled. A concept in company, or late in a prompt, activates its neuron less, but
-is drawn no less: a neuron with a level is taken out as if its highest activation in the prompt were that level,
+is drawn no less: a neuron with a level is taken out as if its highest activation in the prompt were that level at least,
 
-    a = u * level / max(u over the prompt).
+    a = u * max(1, level / max(u over the prompt)).
+
+Above the level the amount grows with the activation: a weighted prompt, "(word:1.6)", has more to be taken out.
 
 Where does it fire? A neuron of a *position code* fires at each position by itself, where u > threshold. A neuron of a
 *prompt code* fires in a prompt as a whole, if u > threshold at any position of it; it is then taken out of all its
@@ -78,8 +80,9 @@ def fires(u: Tensor, neurons: Neurons) -> Tensor:
 def amounts(u: Tensor, neurons: Neurons) -> Tensor:
     """a: how much of its direction is taken out of each position for each neuron at strength 1, [b, positions, n]; zero
     where it does not fire. u: activations [b, positions, n]."""
-    peak = u.amax(1, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)  # above the threshold wherever one fires
-    levelled = torch.where(neurons.level > 0, u * (neurons.level / peak), u)
+    peak = u.amax(1, keepdim=True)
+    peak = torch.where(peak > 0, peak, torch.ones_like(peak))  # silent prompts: no infinity, which has no gradient
+    levelled = u * (neurons.level / peak).clamp_min(1)  # a level of 0 leaves u as it is
     return torch.where(fires(u, neurons), levelled, torch.zeros_like(u))
 
 

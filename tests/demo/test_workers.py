@@ -33,7 +33,7 @@ def test_trials_keep_their_own_settings(laboratory, trained, tmp_path):
 FAMILY = """
 import multiprocessing, threading
 from concurrent.futures import ProcessPoolExecutor
-from snce.processes import end_with_parent
+from snce.engines.local import end_with_parent
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:

@@ -1,8 +1,5 @@
-"""Harvesting: the same embeddings with and without a cache, through interruptions; damage is refused."""
+"""Harvesting: the same embeddings with and without a cache, through interruptions."""
 
-import json
-
-import numpy as np
 import pytest
 import torch
 
@@ -10,25 +7,7 @@ from snce.errors import SnceError
 from snce.text.harvest import Embeddings, harvest
 from snce.text.towers import TextTower
 from tests.examples import PROMPTS, same_bits, tiny_pipeline
-
-
-class BreakingTower(TextTower):
-    """A tower whose power fails after a number of batches."""
-
-    def __init__(self, tower: TextTower, batches: int) -> None:
-        super().__init__(tower.encoder, tower.tokenizer, "final_layer_norm")
-        self.width  # noqa: B018 - known before the power fails
-        self.left = batches
-
-    def encode_tokens(self, tokens, edited=False):
-        if getattr(self, "left", 1) == 0:
-            raise KeyboardInterrupt
-        self.left = getattr(self, "left", 1) - 1
-        return super().encode_tokens(tokens, edited)
-
-
-def file_of(cache):
-    return next(cache.rglob("embeddings.npy"))
+from tests.text.breaking import BreakingTower, file_of
 
 
 def test_embeddings_are_those_of_the_tower_in_the_order_of_the_prompts(tower):
@@ -75,38 +54,6 @@ def test_changing_embeddings_in_memory_leaves_the_cache_alone(tower, tmp_path):
     before = file_of(tmp_path).read_bytes()
     data.x.zero_()
     assert file_of(tmp_path).read_bytes() == before
-
-
-@pytest.mark.parametrize("content", ["", "[]", "null", "{}", '{"done": "all"}', '{"done": 99}', '{"done": -1}', "{"])
-def test_a_damaged_progress_file_is_refused(tower, tmp_path, content):
-    harvest(tower, PROMPTS, tmp_path)
-    next(tmp_path.rglob("progress.json")).write_text(content)
-    with pytest.raises(SnceError, match=r"damaged.*delete it"):
-        harvest(tower, PROMPTS, tmp_path)
-
-
-@pytest.mark.parametrize("kept", [0, 5, 100, 2000])
-def test_truncated_embeddings_are_refused(tower, tmp_path, kept):
-    harvest(tower, PROMPTS, tmp_path)
-    path = file_of(tmp_path)
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(SnceError, match="delete"):
-        harvest(tower, PROMPTS, tmp_path)
-
-
-@pytest.mark.parametrize("store", [np.zeros((1, 2, 3), np.float16), np.zeros((8, 16, 32), np.float32)])
-def test_embeddings_of_another_shape_or_type_are_refused(tower, tmp_path, store):
-    harvest(tower, PROMPTS, tmp_path)
-    np.save(file_of(tmp_path), store)
-    with pytest.raises(SnceError, match="delete"):
-        harvest(tower, PROMPTS, tmp_path)
-
-
-def test_lost_embeddings_are_computed_again(tower, tmp_path):
-    first = harvest(tower, PROMPTS, tmp_path).x.clone()
-    file_of(tmp_path).unlink()
-    assert json.loads(next(tmp_path.rglob("progress.json")).read_text())["done"] == len(PROMPTS)
-    assert same_bits(harvest(tower, PROMPTS, tmp_path).x, first)
 
 
 def test_a_cache_that_cannot_be_written_is_named(tower, tmp_path):

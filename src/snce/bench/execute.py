@@ -10,7 +10,7 @@ from snce.bench.cells import MAKERS, Bench
 from snce.bench.rows import SEPARATOR, read_metadata, write_rows
 from snce.demo.grid import save_png
 from snce.errors import SnceError
-from snce.processes import in_processes
+from snce.engines.local import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -140,7 +140,8 @@ def import_sae(library: str, options: ConvertOptions) -> "tuple[SparseAutoencode
 
 
 def _prompts(options: ConvertOptions, model: str) -> list[str]:
-    from snce.commands.train import TrainOptions, training_prompts
+    from snce.commands.corpus import training_prompts
+    from snce.commands.train import TrainOptions
 
     return training_prompts(TrainOptions(model, options.out, options.prompts, captions=PROMPTS))[:PROMPTS]
 

@@ -81,7 +81,7 @@ def run_find(options: FindOptions) -> None:
     Raises:
         SnceError: an SAE of another text encoder, an unknown or incomplete concept, no neuron that fires on it.
     """
-    from snce.commands.train import call_options
+    from snce.commands.corpus import call_options
     from snce.erase.card import write_card
     from snce.erase.eraser import compose
     from snce.neurons.plot import plot_neurons

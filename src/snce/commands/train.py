@@ -1,7 +1,6 @@
 """`snce train`: prompts to a sparse autoencoder."""
 
 import math
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from snce.commands.console import check_folder, on_terminal, open_pipeline, stderr, stdout
+from snce.commands.corpus import cache_of, call_options, tower_folder, training_prompts
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
@@ -102,19 +102,12 @@ def run_train(options: TrainOptions) -> None:
     prompts = training_prompts(options)
     towers = TextTower.all_of(open_pipeline(options.model, options.device), **call_options(options.max_sequence_length))
     for tower in towers:
-        folder = options.out if len(towers) == 1 else options.out / tower.place
-        check_disk(tower, len(prompts), folder / "embeddings")
-        train_on(tower, prompts, folder, options)
+        train_on(tower, prompts, tower_folder(options.out, tower, towers), options)
     stdout().print(
         f"Next: snce find {options.model} --sae {options.out} --concept NAME --out NAME.safetensors",
         soft_wrap=True,
         markup=False,
     )
-
-
-def call_options(max_sequence_length: int | None) -> dict[str, int]:
-    """Of the pipeline's call."""
-    return {} if max_sequence_length is None else {"max_sequence_length": max_sequence_length}
 
 
 def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: TrainOptions) -> None:
@@ -126,7 +119,7 @@ def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: Trai
     from snce.sae.train import TrainConfig, train_sae
     from snce.text.harvest import harvest
 
-    data = harvest(tower, prompts, folder / "embeddings", progress=on_terminal())
+    data = harvest(tower, prompts, cache_of(folder), progress=on_terminal())
     fit, held_out = split(data)
     latents, k = options.sizes()
     config = SAEConfig(tower.width, latents, k, options.support, options.activation)
@@ -147,59 +140,6 @@ def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: Trai
     save_sae(sae, folder, origin)
     show_metrics(sae, metrics, agreement.f1)
     stdout().print(f"{sae_file(folder)} written", soft_wrap=True, markup=False)
-
-
-def training_prompts(options: TrainOptions) -> list[str]:
-    """The prompts in a random order, each once.
-
-    Raises:
-        SnceError: none were given, or fewer than four different ones.
-    """
-    from random import Random
-
-    from snce.pipelines import EMBLEM
-    from snce.text.prompts import read_prompts
-
-    if options.prompts is not None:
-        prompts = read_prompts(options.prompts)
-    elif options.model == EMBLEM:
-        from snce.emblem.corpus import captions_for_training
-
-        prompts = captions_for_training(options.captions, options.seed)
-    else:
-        raise SnceError(
-            f"no prompts to train on: give --prompts FILE.txt or FILE.csv:COLUMN (only {EMBLEM!r} has its own)"
-        )
-    different = list(dict.fromkeys(prompts))  # a repeated prompt would stand on both sides of the split
-    if len(different) < 4:
-        raise SnceError(f"{len(different)} different prompts are too few to train on; an SAE wants thousands")
-    if len(different) < len(prompts):
-        stderr().print(f"{len(prompts) - len(different)} of {len(prompts)} prompts are repetitions, and left out")
-    Random(options.seed).shuffle(different)
-    return different
-
-
-def check_disk(tower: "TextTower", prompts: int, cache: Path) -> None:
-    """Refuse to fill the disk: a memory-mapped file on a full disk kills the process.
-
-    Raises:
-        SnceError: the embeddings of `prompts` prompts do not fit.
-    """
-    if cache.exists():
-        return
-    positions = tower.encode([""]).shape[1]
-    needed = prompts * positions * tower.width * 2  # float16
-    free = shutil.disk_usage(_existing(cache)).free
-    if needed > free:
-        raise SnceError(
-            f"the embeddings of {prompts} prompts take {needed / 1e9:.1f} GB, {cache.parent} has {free / 1e9:.1f} GB "
-            "free; give fewer prompts or another --out"
-        )
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder above that is there."""
-    return next(parent for parent in path.absolute().parents if parent.exists())
 
 
 def split(data: "Embeddings") -> tuple["Embeddings", "Embeddings"]:

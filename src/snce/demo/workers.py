@@ -9,7 +9,7 @@ from snce.demo.judging import judge_eraser
 from snce.demo.laboratory import Laboratory
 from snce.demo.prompts import test_set
 from snce.erase.build import STRENGTH
-from snce.processes import in_processes
+from snce.engines.local import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

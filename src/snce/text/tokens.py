@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _ONCE = {"num_images_per_prompt": 1, "num_videos_per_prompt": 1, "num_waveforms_per_prompt": 1,
          "do_classifier_free_guidance": False}  # fmt: skip
@@ -24,11 +25,6 @@ class Tokens(NamedTuple):
     """[n, positions]."""
     mask: Tensor | None = None
     """bool [n, positions]: what the encoder's attention may look at; None if the encoder is not told."""
-
-    def batches(self, size: int, start: int = 0) -> Iterator[Tokens]:
-        """From prompt `start` on, `size` at a time."""
-        for i in range(start, len(self.ids), size):
-            yield Tokens(self.ids[i : i + size], None if self.mask is None else self.mask[i : i + size])
 
 
 def tokens_in(args: Sequence[Any], kwargs: dict[str, Any]) -> Tokens:
@@ -84,3 +80,26 @@ def _arguments(pipe: Any, prompts: list[str], options: Mapping[str, Any]) -> dic
     once = {name: value for name, value in _ONCE.items() if name in known}
     device = {"device": pipe._execution_device} if "device" in known else {}
     return given | once | device | dict(options) | {"prompt": prompts}
+
+
+def truncated(prompts: Sequence[str], tokenizer: Any, positions: int) -> list[tuple[str, int]]:
+    """Those prompts that have more tokens than `positions`, and how many they have."""
+    # a token is at least one byte, so short texts need no second look
+    suspects = [p for p in prompts if len(p.encode()) + 2 > positions]
+    if not suspects:
+        return []
+    lengths = [len(ids) for ids in tokenizer(suspects, truncation=False, verbose=False).input_ids]
+    return [(p, n) for p, n in zip(suspects, lengths, strict=True) if n > positions]
+
+
+def warn_truncated(shown: Sequence[tuple[str, int]], count: int, positions: int, stacklevel: int) -> None:
+    """Say that `count` prompts were cut, and which the first ones are.
+
+    Args:
+        shown: some of them, with their numbers of tokens.
+        stacklevel: as `warnings.warn` takes it, seen from here: 2 is the caller.
+    """
+    if count:
+        names = "; ".join(f"{p[:60]!r} ({n} tokens)" for p, n in shown)
+        more = f" and {count - len(shown)} more" if count > len(shown) else ""
+        warnings.warn(f"truncated to {positions} tokens: {names}{more}", stacklevel=stacklevel)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from snce.text.edits import unedited
 from snce.text.families import TowerRow, rows_of
 from snce.text.positions import END, common_ends, kinds_of_tokens, up_to_end
 from snce.text.reading import Reading
-from snce.text.tokens import Tokens, tokens_of_pipeline
+from snce.text.tokens import Tokens, tokens_of_pipeline, truncated, warn_truncated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,10 +162,10 @@ class TextTower:
     def _pooled(self) -> bool:
         return self._shape[0] == 1 < self.positions
 
-    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+    def tokenize(self, prompts: Sequence[str], warn: bool = True) -> Tokens:
         """What the encoder is handed for these prompts, by the pipeline; a bare encoder gets them padded to its length.
 
-        Warns where a prompt is longer than the encoder takes, naming it.
+        With `warn`, warns where a prompt is longer than the encoder takes, naming it.
         """
         prompts = list(prompts)
         if self._pipe is not None:
@@ -176,8 +175,9 @@ class TextTower:
             tokens = Tokens(self.tokenizer(prompts, padding="max_length", truncation=True,
                                            max_length=int(self.tokenizer.model_max_length),
                                            return_tensors="pt").input_ids)  # fmt: skip
-        if tokens.mask is None:
-            _warn_truncated(prompts, self.tokenizer, tokens.ids.shape[1])
+        if warn and tokens.mask is None:
+            found = truncated(prompts, self.tokenizer, tokens.ids.shape[1])
+            warn_truncated(found[:3], len(found), tokens.ids.shape[1], stacklevel=3)
         return tokens
 
     def read(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
@@ -266,16 +266,3 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     from accelerate.utils.modeling import get_state_dict_offloaded_model
 
     return get_state_dict_offloaded_model(model)  # one module at a time: the weights are elsewhere
-
-
-def _warn_truncated(prompts: list[str], tokenizer: Any, positions: int) -> None:
-    # a token is at least one byte, so short texts need no second look
-    suspects = [p for p in prompts if len(p.encode()) + 2 > positions]
-    if not suspects:
-        return
-    lengths = [len(ids) for ids in tokenizer(suspects, truncation=False, verbose=False).input_ids]
-    long = [(p, n) for p, n in zip(suspects, lengths, strict=True) if n > positions]
-    if long:
-        shown = "; ".join(f"{p[:60]!r} ({n} tokens)" for p, n in long[:3])
-        more = f" and {len(long) - 3} more" if len(long) > 3 else ""
-        warnings.warn(f"truncated to {positions} tokens: {shown}{more}", stacklevel=3)

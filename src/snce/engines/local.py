@@ -1,17 +1,24 @@
-"""Work in several processes, a thread each: pictures as small as Emblem's gain little from more threads."""
+"""Work in several processes of this machine, a thread each: a picture as small as Emblem's gains little from more."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from snce.errors import SnceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     T = TypeVar("T")
+
+_AHEAD = 2
+"""Items per worker that are handed out at once: one in work, one waiting. Millions need not be in memory."""
 
 
 def in_processes(
@@ -21,12 +28,25 @@ def in_processes(
 
     Args:
         start: is called with `arguments` once in each process, before its work.
+
+    Raises:
+        SnceError: a process was killed, by the system when memory ran out, say.
     """
     context = multiprocessing.get_context("spawn")
+    waiting = iter(items)
     with ProcessPoolExecutor(workers, context, _begin, (start, arguments)) as pool:
         try:
-            for future in as_completed([pool.submit(work, *item) for item in items]):
-                yield future.result()
+            running = {pool.submit(work, *item) for item in islice(waiting, _AHEAD * workers)}
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(work, *item) for item in islice(waiting, len(done))}
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise SnceError(
+                "a worker process ended before its work was done (was memory short?): run the same command again, it "
+                "goes on from what is there, with fewer --workers if need be"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

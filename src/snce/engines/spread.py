@@ -1,0 +1,63 @@
+"""The one way to spread work: a function, items, and the name of an engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from snce.errors import SnceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    T = TypeVar("T")
+
+Engine = Literal["local", "ray"]
+
+
+def spread(
+    engine: Engine,
+    workers: int,
+    start: Callable[..., None],
+    arguments: tuple[Any, ...],
+    work: Callable[..., T],
+    items: Iterable[tuple],
+    gpu: bool = False,
+) -> Iterator[T]:
+    """What `work(*item)` returns for each of `items`, as they are done: in any order.
+
+    Every worker is a process with one thread of PyTorch, on either engine, so that both give the same bits. Functions,
+    arguments and results travel by pickle between processes of one user; nothing of it is kept.
+
+    Args:
+        workers: processes.
+        start: is called with `arguments` once in each, before its work.
+        items: is read as workers get free.
+        gpu: on Ray, whether a worker takes a GPU for itself, if the cluster has any.
+
+    Raises:
+        SnceError: what `start` or `work` raise; a worker that was lost (`local`: once; `ray`: again and again); an
+            engine that is not installed.
+    """
+    if engine == "ray":
+        from snce.engines.ray import in_actors
+
+        return in_actors(workers, start, arguments, work, items, gpu)
+    from snce.engines.local import in_processes
+
+    return in_processes(workers, start, arguments, work, items)
+
+
+def check_engine(engine: str, workers: int | None) -> None:
+    """Before any work.
+
+    Raises:
+        SnceError: fewer than one worker, an unknown engine, or one that is not installed.
+    """
+    if workers is not None and workers < 1:
+        raise SnceError(f"--workers {workers} must be at least 1")
+    if engine not in ("local", "ray"):
+        raise SnceError(f"--engine {engine} is not one of local, ray")
+    if engine == "ray":
+        from snce.engines.ray import check_installed
+
+        check_installed()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from snce.erase.build import build_eraser
     from snce.erase.eraser import ConceptEraser
     from snce.errors import SnceError
-    from snce.neurons.find import find_neurons
+    from snce.neurons.find import find_many, find_neurons
     from snce.pipelines import load_pipeline
     from snce.sae.formats import load_sae, save_sae
     from snce.sae.model import SAEConfig, SparseAutoencoder
@@ -35,6 +35,7 @@ __all__ = [
     "__version__",
     "bake",
     "build_eraser",
+    "find_many",
     "find_neurons",
     "harvest",
     "load_pipeline",
@@ -53,6 +54,7 @@ _HOMES = {
     "TrainConfig": "snce.sae.train",
     "bake": "snce.erase.bake",
     "build_eraser": "snce.erase.build",
+    "find_many": "snce.neurons.find",
     "find_neurons": "snce.neurons.find",
     "harvest": "snce.text.harvest",
     "load_pipeline": "snce.pipelines",

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snce.neurons.codes import code_prompts
 from snce.neurons.stats import TOP, ActivationStats, collect, prompt_activations
 from snce.sae.model import SAEConfig
 from snce.text.harvest import Embeddings
@@ -76,11 +77,31 @@ def test_a_neurons_activation_in_a_prompt_is_its_highest_at_any_position(support
     sae = random_sae(1, SAEConfig(8, latents=24, k=4, support=support))
     data = random_embeddings(1, n=23, dtype=dtype)
     expected = sae.encode(data.x.float(), data.kinds).activations.max(1).values
-    torch.testing.assert_close(prompt_activations(sae, data, batch=5), expected)
-    one, many = collect(sae, data, batch=100), collect(sae, data, batch=7)
-    assert torch.equal(one.fired, (expected > 0).sum(0))
-    assert torch.equal(many.fired, one.fired)
-    torch.testing.assert_close(many.total, one.total, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(prompt_activations(sae, data), expected)
+    stats = collect(sae, data)
+    assert torch.equal(stats.fired, (expected > 0).sum(0))
+    torch.testing.assert_close(stats.total, expected.double().sum(0), rtol=1e-5, atol=1e-6)
+
+
+@given(seeds, st.sampled_from(["prompt", "position"]), st.lists(st.integers(0, 59), max_size=70))
+def test_codes_give_the_statistics_that_their_activations_written_out_give(seed, support, chosen):
+    sae = random_sae(seed, SAEConfig(8, latents=40, k=20, support=support))  # more than TOP are active
+    codes = code_prompts(sae, random_embeddings(seed, n=60))
+    rows = torch.tensor(chosen, dtype=torch.int64)
+    stats, expected = ActivationStats(40).add(codes, rows), stats_of(codes.dense()[rows])
+    assert stats.prompts == expected.prompts == len(chosen)
+    for name in ("fired", "among_top", "histogram"):
+        assert torch.equal(getattr(stats, name), getattr(expected, name))
+    torch.testing.assert_close(stats.total, expected.total, rtol=1e-12, atol=0)
+
+
+@given(seeds, st.integers(0, 30))
+def test_codes_that_are_counted_in_parts_give_the_same_bits(seed, cut):
+    codes = code_prompts(random_sae(seed, SAEConfig(8, latents=24, k=4)), random_embeddings(seed, n=30))
+    rows = torch.arange(30)
+    whole, parts = ActivationStats(24).add(codes), ActivationStats(24).add(codes, rows[:cut]).add(codes, rows[cut:])
+    for name in ("fired", "among_top", "histogram", "total"):
+        assert torch.equal(getattr(whole, name), getattr(parts, name))
 
 
 def test_begin_of_text_activates_nothing():

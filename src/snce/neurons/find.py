@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from snce.errors import SnceError
+from snce.neurons.codes import code_bytes, code_prompts
 from snce.neurons.scores import RULES, auroc
-from snce.neurons.stats import ActivationStats, collect
+from snce.neurons.stats import ActivationStats, collect, stats_bytes
 
 if TYPE_CHECKING:
-    from snce.sae.model import SparseAutoencoder
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from snce.neurons.codes import PromptCodes
+    from snce.sae.model import SAEConfig, SparseAutoencoder
     from snce.text.harvest import Embeddings
 
 
@@ -42,24 +50,83 @@ def rank(target: ActivationStats, neutral: ActivationStats, rule: str = "modulat
     Raises:
         SnceError: an unknown rule, or no neuron that fires on the target prompts at all.
     """
-    if rule not in RULES:
-        raise SnceError(f"unknown rule {rule!r}; there are {', '.join(RULES)}")
+    _check_rule(rule)
     scores = RULES[rule](target, neutral)
     if not bool((target.fired > 0).any()):
         raise SnceError("no neuron fires on the target prompts: was the SAE trained for this text encoder?")
-    order = scores.argsort(descending=True, stable=True)[:top].tolist()
-    f_t, f_n, a_t, a_n = target.frequency, neutral.frequency, target.activation, neutral.activation
-    area = auroc(target, neutral)
+    order = scores.argsort(descending=True, stable=True)[:top]
+    told = (scores, target.frequency, neutral.frequency, target.activation, neutral.activation)
+    columns = [*(figure[order].tolist() for figure in told), auroc(target, neutral, order).tolist()]
     return [
-        NeuronCard(
-            i, float(scores[i]), rule, float(f_t[i]), float(f_n[i]), float(a_t[i]), float(a_n[i]), float(area[i])
-        )
-        for i in order
+        NeuronCard(neuron, score, rule, *figures)
+        for neuron, score, *figures in zip(order.tolist(), *columns, strict=True)
     ]
 
 
 def find_neurons(
     sae: SparseAutoencoder, target: Embeddings, neutral: Embeddings, rule: str = "modulated", top: int = 10
 ) -> list[NeuronCard]:
-    """Rank the SAE's neurons by how well they stand for what `target` has and `neutral` has not."""
+    """Rank the SAE's neurons by how well they stand for what `target` has and `neutral` has not.
+
+    Raises:
+        SnceError: an unknown rule, or no neuron that fires on the target prompts at all.
+    """
     return rank(collect(sae, target), collect(sae, neutral), rule, top)
+
+
+def find_many(
+    sae: SparseAutoencoder,
+    data: Embeddings,
+    concepts: Mapping[str, tuple[Sequence[int], Sequence[int]]],
+    rule: str = "modulated",
+    top: int = 10,
+    progress: bool = False,
+) -> dict[str, list[NeuronCard]]:
+    """Neurons of many concepts, from one pass over the prompts: for each concept what `find_neurons` says of its target
+    and neutral prompts, and an empty list where that finds no neuron that fires.
+
+    The pass takes about the time of the product with the SAE's encoder, for 200 concepts as for one, and
+    `find_bytes` of memory above `data`, which may be memory-mapped (docs/speed.md has figures). Prompts that no concept
+    names are not read.
+
+    Args:
+        concepts: by name, the indices in `data` of the target prompts and those of the neutral ones.
+        progress: show a bar.
+
+    Raises:
+        SnceError: an unknown rule; a concept without target or neutral prompts, or with one that is not in `data`.
+    """
+    _check_rule(rule)
+    chosen = {name: tuple(map(torch.as_tensor, kinds)) for name, kinds in concepts.items()}
+    for name, kinds in chosen.items():
+        for kind, indices in zip(("target", "neutral"), kinds, strict=True):
+            if len(indices) == 0:
+                raise SnceError(f"concept {name!r} has no {kind} prompts")
+            if not 0 <= int(indices.min()) <= int(indices.max()) < len(data):
+                raise SnceError(f"concept {name!r} has {kind} prompts that are none of the {len(data)} in the data")
+    if not chosen:
+        return {}
+    used = torch.cat([indices for kinds in chosen.values() for indices in kinds]).unique()
+    codes = code_prompts(sae, data, None if len(used) == len(data) else used, progress)
+    place = torch.zeros(len(data), dtype=torch.int64)
+    place[used] = torch.arange(len(used))
+    return {name: _find(codes, place[target], place[neutral], rule, top) for name, (target, neutral) in chosen.items()}
+
+
+def find_bytes(config: SAEConfig, prompts: int, positions: int) -> int:
+    """Bytes that `find_many` needs at most, above the embeddings and the SAE, however many concepts there are.
+
+    The codes of so many different prompts (`code_bytes`), the statistics of one concept at a time (`stats_bytes`), and
+    24 bytes a prompt. The indices in `concepts` are the caller's.
+    """
+    return code_bytes(config, prompts, positions) + stats_bytes(config.latents) + 24 * prompts
+
+
+def _find(codes: PromptCodes, target: Tensor, neutral: Tensor, rule: str, top: int) -> list[NeuronCard]:
+    on_target, on_neutral = (ActivationStats(codes.neurons).add(codes, indices) for indices in (target, neutral))
+    return rank(on_target, on_neutral, rule, top) if bool((on_target.fired > 0).any()) else []
+
+
+def _check_rule(rule: str) -> None:
+    if rule not in RULES:
+        raise SnceError(f"unknown rule {rule!r}; there are {', '.join(RULES)}")

@@ -51,13 +51,14 @@ def set_difference(target: ActivationStats, neutral: ActivationStats) -> Tensor:
     return torch.where(neutral.among_top == 0, target.top_share, -neutral.top_share)
 
 
-def auroc(target: ActivationStats, neutral: ActivationStats) -> Tensor:
+def auroc(target: ActivationStats, neutral: ActivationStats, neurons: Tensor | None = None) -> Tensor:
     """Probability that a target prompt activates the neuron more than a neutral one, ties counted half.
 
-    From the histograms: exact but for activations that share a bin.
+    From the histograms: exact but for activations that share a bin. Of all neurons, or of these, [n].
     """
-    t = target.histogram.double() / max(1, target.prompts)
-    n = neutral.histogram.double() / max(1, neutral.prompts)
+    chosen = slice(None) if neurons is None else neurons
+    t = target.histogram[chosen].double() / max(1, target.prompts)
+    n = neutral.histogram[chosen].double() / max(1, neutral.prompts)
     below = n.cumsum(1) - n
     return (t * (below + 0.5 * n)).sum(1)
 

@@ -55,7 +55,7 @@ def load(
     if not path.exists():
         return 0
     try:
-        tensors, metadata = read_tensors(path, KIND)
+        tensors, metadata = read_tensors(path, KIND, summed=True)
     except SnceError as error:
         raise SnceError(f"{error}; delete it, and the training starts anew") from error
     if metadata.get("purpose") != purpose:

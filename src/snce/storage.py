@@ -94,16 +94,28 @@ def read_json(path: Path, what: str) -> Any:
         SnceError: it cannot be read, is larger than 16 MB, or holds no JSON, or text that is not Unicode.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MOST_TEXT + 1)
-    except (OSError, ValueError) as error:
-        raise SnceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    if len(raw) > MOST_TEXT:
-        raise SnceError(f"{path} is no {what}: it is larger than {MOST_TEXT // 10**6} MB")
-    try:
-        return parse_json(raw.decode("utf-8"))
+        return parse_json(read_text(path))
+    except OSError as error:
+        raise SnceError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise SnceError(f"{path} is no {what}: {' '.join(str(error).split())[:200]}") from error
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file of 16 MB at most.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger, or not UTF-8.
+    """
+    parts, size = [], 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 16):
+            parts.append(part)
+            size += len(part)
+            if size > MOST_TEXT:
+                raise ValueError(f"it is larger than {MOST_TEXT // 10**6} MB")
+    return b"".join(parts).decode("utf-8")
 
 
 def parse_json(text: str) -> Any:
@@ -155,13 +167,16 @@ def _with_sorted_metadata(data: bytes) -> tuple[bytes, bytes, memoryview]:
     return len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]
 
 
-def read_tensors(path: Path, kind: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path, kind: str | None, summed: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file written by `write_tensors` with metadata `format` = `kind`; of any
     safetensors file with `kind` None.
 
+    Args:
+        summed: refuse a file without a checksum. Else those of earlier versions and other libraries are taken as they
+            are.
+
     Raises:
         SnceError: the file is missing, truncated, no safetensors file, of another kind, or not what its checksum says.
-            Files without a checksum, of earlier versions or other libraries, are taken as they are.
     """
     with _opened(path) as file:
         metadata = dict(file.metadata() or {})
@@ -170,6 +185,8 @@ def read_tensors(path: Path, kind: str | None) -> tuple[dict[str, Tensor], dict[
             raise SnceError(f"{path} is not a file of kind {kind!r}: its metadata says {found!r}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         said = metadata.pop(CHECKSUM, None)
+        if said is None and summed:
+            raise SnceError(f"{path} has no checksum: an earlier version wrote it")
         if said is not None and said != checksum(tensors, metadata):
             raise SnceError(f"{path} is damaged: its contents are not those that were written (checksum); copy it anew")
         return tensors, metadata

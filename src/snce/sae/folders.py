@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from snce.errors import SnceError
 from snce.sae.formats import SAEOrigin, check_tensors
-from snce.storage import MOST_TEXT, parse_json, read_tensors, write_tensors, write_text
+from snce.storage import parse_json, read_tensors, read_text, write_tensors, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,8 +49,7 @@ class Description:
     def __init__(self, folder: str | Path, library: str) -> None:
         self.path = Path(folder) / CONFIG
         try:
-            with self.path.open("rb") as file:
-                entries = parse_json(file.read(MOST_TEXT).decode("utf-8"))
+            entries = parse_json(read_text(self.path))
         except OSError as error:
             raise SnceError(
                 f"no {library} SAE in {folder}: cannot read {self.path} ({error.strerror or error}); name the folder "

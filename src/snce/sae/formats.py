@@ -130,7 +130,7 @@ def load_sae(folder: str | Path) -> tuple[SparseAutoencoder, SAEOrigin]:
         )
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         if isinstance(error, SnceError):
-            raise
+            raise SnceError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
         raise SnceError(f"{path} has damaged metadata: {' '.join(str(error).split())[:200]}") from error
     # copied: whoever overwrites the file in place would change an SAE that is in use
     copies = {name: tensors[name].to(torch.float32, copy=True) for name in shapes}

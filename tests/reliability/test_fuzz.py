@@ -1,0 +1,81 @@
+"""Files gone wrong: every parser gives a right result or a clear error, soon, and within its memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from snce.errors import SnceError
+from tests.reliability.limits import cpu_seconds, traced
+from tests.reliability.parsers import Parser, parsers
+
+SUMMARY = (Path(__file__).parents[2] / "docs" / "benchmark" / "summary.json").read_bytes()
+CONSTANT = 4_000_000
+"""Bytes beside twice the file's size: the interpreter's own, such as what an exception and its message take."""
+NAMES = (
+    "eraser", "old eraser", "eraser of towers", "SAE", "old SAE", "checkpoint", "old checkpoint", "prompts.txt",
+    "prompts.csv", "concept", "tuned.json", "summary.json",
+)  # fmt: skip
+QUICK, SLOW = 25, 1000
+every_parser = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> dict[str, Parser]:
+    found = {p.name: p for p in parsers(tmp_path_factory.mktemp("valid"), SUMMARY)}
+    assert tuple(found) == NAMES
+    return found
+
+
+def test_the_slow_suite_tries_ten_thousand_files():
+    assert SLOW * len(NAMES) >= 10_000
+
+
+@every_parser
+def test_a_valid_file_is_read(table, tmp_path, name):
+    parser = table[name]
+    path = tmp_path / f"f{parser.suffix}"
+    path.write_bytes(parser.content)
+    parser.right(parser.read(path), parser.content)
+
+
+@every_parser
+def test_a_file_gone_wrong_gives_a_right_result_or_a_clear_error(table, tmp_path, name):
+    fuzz(table[name], tmp_path, QUICK)
+
+
+@pytest.mark.slow
+@every_parser
+def test_ten_thousand_files_gone_wrong_give_right_results_or_clear_errors(table, tmp_path, name):
+    fuzz(table[name], tmp_path, SLOW)
+
+
+def fuzz(parser: Parser, folder: Path, examples: int) -> None:
+    """Try so many files. The same ones in every run."""
+    path = folder / f"f{parser.suffix}"
+    tried = []
+
+    @settings(max_examples=examples, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(parser.inputs())
+    def attempt(content: bytes) -> None:
+        tried.append(content)
+        path.write_bytes(content)
+        result, complaint = None, None
+        with cpu_seconds(20), traced() as peak:
+            try:
+                result = parser.read(path)
+            except SnceError as error:
+                complaint = str(error)
+        if complaint is None:
+            parser.right(result, content)
+        else:
+            assert path.name in complaint or "concept" in complaint, complaint
+            assert len(complaint) < 1000
+            complaint.encode()
+        assert peak.value < 2 * len(content) + CONSTANT
+
+    attempt()
+    assert len(tried) >= examples
+    assert len(set(tried)) > examples / 2

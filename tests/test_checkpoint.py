@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from snce import checkpoint
 from snce.errors import SnceError
+from snce.storage import read_tensors, write_tensors
 from tests.examples import same_bits
 
 
@@ -68,6 +70,32 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     checkpoint.save(path, 7, {"m": model}, {"o": opt})
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(SnceError, match="truncated"):
+        checkpoint.load(path, {"m": model}, {"o": opt})
+
+
+def test_a_checkpoint_without_a_checksum_is_refused(tmp_path):
+    model, opt = make("adam")
+    path = tmp_path / "c"
+    checkpoint.save(path, 7, {"m": model}, {"o": opt})
+    tensors, metadata = read_tensors(path, checkpoint.KIND)
+    save_file(tensors, path, metadata)
+    with pytest.raises(SnceError, match=r"no checksum.*delete it"):
+        checkpoint.load(path, {"m": model}, {"o": opt})
+
+
+@pytest.mark.parametrize(
+    "change", [{"exp_avg": torch.zeros(7)}, {"9/step": torch.zeros(())}, {"x/step": torch.zeros(())}, {"0": None}]
+)
+def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path, change):
+    model, opt = make("adam")
+    path = tmp_path / "c"
+    run(model, opt, 0, 2)
+    checkpoint.save(path, 7, {"m": model}, {"o": opt})
+    tensors, metadata = read_tensors(path, checkpoint.KIND)
+    (key, value), *_ = change.items()
+    key = f"optimizer/o/{key if '/' in key or value is None else f'0/{key}'}"
+    write_tensors(path, tensors | {key: torch.ones(2) if value is None else value}, metadata)
+    with pytest.raises(SnceError, match="does not fit"):
         checkpoint.load(path, {"m": model}, {"o": opt})
 
 

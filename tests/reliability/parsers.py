@@ -17,11 +17,14 @@ from snce import checkpoint
 from snce.bench.join import read_summary
 from snce.bench.tuning import read_tuned
 from snce.erase.eraser import ConceptEraser, compose
+from snce.errors import SnceError
 from snce.sae.formats import SAEOrigin, load_sae, save_sae
 from snce.sae.model import SAEConfig
+from snce.sae.sparsify import load_sparsify, save_sparsify
 from snce.storage import CHECKSUM
+from snce.text.harvest import harvest
 from snce.text.prompts import Concept, read_prompts
-from tests.examples import FINGERPRINT, random_embeddings, random_eraser, random_sae, same_bits
+from tests.examples import FINGERPRINT, PROMPTS, random_embeddings, random_eraser, random_sae, same_bits
 from tests.reliability.mutations import forged_text, gone_wrong, with_forged_header
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypothesis.strategies import SearchStrategy
+
+    from snce.text.towers import TextTower
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,22 @@ neutrals: [a barn, "a: b"]
 TUNED = b'{"UCE": {"chosen": 0.5, "at the end of the grid": false, "harmonic mean by value": {"0.5": 0.75, "1": 0.5}}}'
 
 
-def parsers(folder: Path, summary: bytes) -> list[Parser]:
+def sparsify_reader(tower: TextTower, weights: bytes) -> Callable[[Path], Any]:
+    """Reads a cfg.json as that of an SAE of eai-sparsify with these weights."""
+    data = harvest(tower, PROMPTS)
+
+    def read(path: Path) -> tuple:
+        (path.parent / "sae.safetensors").write_bytes(weights)
+        path.replace(path.with_name("cfg.json"))
+        try:
+            return load_sparsify(path.parent, tower, data)
+        except SnceError as error:
+            raise SnceError(str(error).replace("cfg.json", path.name)) from error
+
+    return read
+
+
+def parsers(folder: Path, summary: bytes, tower: TextTower) -> list[Parser]:
     """All of them. `folder` is for files that are made on the way."""
     one = random_eraser(1, "zwölf")
     towers = compose([one, ConceptEraser(random_eraser(2).neurons, ("b", "c"), FINGERPRINT, module="output.pooled")])
@@ -175,6 +195,11 @@ def parsers(folder: Path, summary: bytes) -> list[Parser]:
     several = written(folder, towers.save)
     autoencoder = written(folder, lambda path: save_sae(sae, path, origin))
     training = written(folder, lambda path: checkpoint.save(path, 7, {"m": model}, {"o": optimizer}, "this"))
+    plain = random_sae(0, SAEConfig.plain(tower.width, latents=12, k=3))
+    at_tower = SAEOrigin(tower.fingerprint, tower.name, tower.path)
+    save_sparsify(plain, folder / "sparsify", at_tower)
+    config, weights = ((folder / "sparsify" / name).read_bytes() for name in ("cfg.json", "sae.safetensors"))
+    read_config = sparsify_reader(tower, weights)
     header, load_eraser = (with_forged_header,), ConceptEraser.load
 
     def read_csv(path: Path) -> list[str]:
@@ -187,7 +212,7 @@ def parsers(folder: Path, summary: bytes) -> list[Parser]:
         Parser("SAE", ".safetensors", autoencoder, load_sae, sae_works, header),
         Parser("old SAE", ".safetensors", without_checksum(autoencoder), load_sae, sae_works, header),
         Parser("checkpoint", ".safetensors", training, read_checkpoint, training_goes_on, header),
-        Parser("old checkpoint", ".safetensors", without_checksum(training), read_checkpoint, training_goes_on, header),
+        Parser("cfg.json", ".json", config, read_config, sae_works, (forged_text,)),
         Parser("prompts.txt", ".txt", TXT, lambda path: read_prompts(str(path)), prompts_are_the_lines),
         Parser("prompts.csv", ".csv", CSV, read_csv, prompts_are_the_column),
         Parser("concept", ".yaml", YAML, Concept.load, concept_is_that_of_yaml),

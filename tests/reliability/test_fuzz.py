@@ -15,7 +15,7 @@ SUMMARY = (Path(__file__).parents[2] / "docs" / "benchmark" / "summary.json").re
 CONSTANT = 4_000_000
 """Bytes beside twice the file's size: the interpreter's own, such as what an exception and its message take."""
 NAMES = (
-    "eraser", "old eraser", "eraser of towers", "SAE", "old SAE", "checkpoint", "old checkpoint", "prompts.txt",
+    "eraser", "old eraser", "eraser of towers", "SAE", "old SAE", "checkpoint", "cfg.json", "prompts.txt",
     "prompts.csv", "concept", "tuned.json", "summary.json",
 )  # fmt: skip
 QUICK, SLOW = 25, 1000
@@ -23,8 +23,8 @@ every_parser = pytest.mark.parametrize("name", NAMES)
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory) -> dict[str, Parser]:
-    found = {p.name: p for p in parsers(tmp_path_factory.mktemp("valid"), SUMMARY)}
+def table(tmp_path_factory, tower) -> dict[str, Parser]:
+    found = {p.name: p for p in parsers(tmp_path_factory.mktemp("valid"), SUMMARY, tower)}
     assert tuple(found) == NAMES
     return found
 

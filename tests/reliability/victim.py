@@ -1,0 +1,99 @@
+"""The command line in processes that are killed.
+
+`python -m tests.reliability.victim` imports everything once, and then runs every command that it reads, a line of JSON
+each, in a process of its own: forked, with a session and a process group of its own, as a shell would start it. Such a
+process kills itself with SIGKILL just before its n-th operation on a file under a folder, if it is told so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+FILE_OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.truncate")
+
+
+def count_operations(folder: str, kill_at: int | None) -> list[int]:
+    """[operations on files under the folder so far]."""
+    count = [0]
+
+    def hook(event: str, arguments: tuple) -> None:
+        if event in FILE_OPERATIONS and str(arguments[0]).startswith(folder):
+            count[0] += 1
+            if count[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return count
+
+
+def few_prompts() -> None:
+    """Cells of the benchmark with a few pictures of two denoising steps in place of a hundred of twenty."""
+    from functools import partial
+
+    from snce.bench import cells, plan
+    from snce.bench.prompts import Sizes
+
+    cells.draw = partial(cells.draw, steps=2)
+
+    plan.sizes_for = lambda _: Sizes(direct=2, synonym=1, sentence=1, pair=2, neighbour=1, other=1)
+
+
+def run(job: dict[str, Any]) -> None:
+    """Run a command and end the process."""
+    os.setsid()
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    if job["few_prompts"]:
+        few_prompts()
+    from snce.cli import main
+
+    count = count_operations(job["folder"], job["kill_at"])
+    try:
+        code = main(job["command"])
+        Path(job["counted"]).write_text(str(count[0]))
+    except BaseException:
+        traceback.print_exc()
+        code = 70
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve() -> None:
+    """Answer each line with the process's id, and with its exit code, minus the signal's number if it was killed."""
+    import torch
+
+    torch.set_num_threads(1)
+    import_everything()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if (pid := os.fork()) == 0:
+            run(json.loads(line))
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def import_everything() -> None:
+    """What the commands import on their way: it takes longer than their work."""
+    from importlib import import_module
+
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    assert StableDiffusionPipeline
+    assert CLIPTextModel
+    assert CLIPTokenizer
+    for name in ("commands.train", "commands.find", "commands.bench", "sae.train", "neurons.plot", "erase.card",
+                 "erase.build", "bench.run", "emblem.load", "text.harvest"):  # fmt: skip
+        import_module(f"snce.{name}")
+
+
+if __name__ == "__main__":
+    serve()

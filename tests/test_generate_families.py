@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from snce.cli import main
-from snce.commands.generate import check_draws
+from snce.commands.drawing import check_draws
 from snce.errors import SnceError
 from tests.pipelines.families import FAMILIES
 

@@ -39,6 +39,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command("snce.commands.demo", "DemoConfig", "run"),
+    "harvest": Command("snce.commands.harvest", "HarvestOptions", "run_harvest"),
     "train": Command("snce.commands.train", "TrainOptions", "run_train"),
     "find": Command("snce.commands.find", "FindOptions", "run_find"),
     "generate": Command("snce.commands.generate", "GenerateOptions", "run_generate"),

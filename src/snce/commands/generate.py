@@ -2,20 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from functools import reduce
-from inspect import signature
-from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from snce.commands.console import check_output, on_terminal, open_pipeline, stdout
+from snce.commands.console import check_folder, check_output, open_pipeline, stdout
+from snce.engines.spread import check_engine
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from snce.erase.eraser import ConceptEraser
 
 DESCRIPTION = """\
@@ -26,8 +22,10 @@ Examples:
   snce generate emblem --prompt "a cigarette" --seed 1 --out after.png --eraser cigarette.safetensors
   snce generate emblem --prompt "a bomb" --prompt "an apple" --eraser bomb.safetensors --eraser axe.safetensors \
 --out grid.png
+  snce generate emblem --prompts prompts.txt --workers 2 --out pictures
 
-A prompt's picture depends on the prompt, the seed and the options alone, not on the other prompts of the command."""
+A prompt's picture depends on the prompt, the seed and the options alone, not on the other prompts of the command. With
+--prompts, the same command given again goes on where it was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,12 @@ class GenerateOptions:
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """"emblem", a diffusers folder, or a hub id."""
-    prompt: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="TEXT")]
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.png|DIR")]
+    """The picture; with --prompts, a folder for the pictures."""
+    prompt: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="TEXT")] = ()
     """What to draw; give it several times for a grid of several prompts."""
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.png")]
-    """The picture."""
+    prompts: Annotated[str | None, tyro.conf.arg(metavar="FILE.txt|FILE.csv:COLUMN")] = None
+    """What to draw, from a file: DIR/000001.png is the first, and DIR/prompts.csv a list."""
     eraser: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="FILE.safetensors|hf://...")
     ] = ()
@@ -62,6 +62,15 @@ class GenerateOptions:
     """Pixels; the model's default where left out."""
     device: str = "auto"
     """Where the model runs: cpu, cuda, cuda:1, mps; "auto" takes CUDA where there is one."""
+    engine: Literal["local", "ray"] = "local"
+    """"local": this machine. "ray": the Ray cluster that RAY_ADDRESS names or this machine belongs to, else one of this
+    machine alone (pip install 'snce[ray]'). The pictures are the same."""
+    workers: int | None = None
+    """Processes, each with the model and one thread. Left out: this process with all its threads; with --engine ray,
+    one per core of this machine. The number of threads may change the last bits of a picture, the number of processes
+    does not."""
+    shard: str = "1/1"
+    """This machine's share of --prompts: 3/8 is the third of eight."""
     separate: bool = False
     """One file per prompt, FILE-1.png, FILE-2.png and so on, in place of a grid."""
 
@@ -69,8 +78,13 @@ class GenerateOptions:
         """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
         from snce.text.unicode import check_unicode
 
-        if not self.prompt:
-            raise SnceError('nothing to draw: give --prompt "..." once or more')
+        if not self.prompt and self.prompts is None:
+            raise SnceError('nothing to draw: give --prompt "..." once or more, or --prompts FILE')
+        if self.prompts is not None and (self.prompt or self.separate):
+            raise SnceError("--prompts has a file for each picture: leave --prompt and --separate out")
+        if self.prompts is None and self.shard != "1/1":
+            raise SnceError("--shard shares the prompts of a file: give --prompts FILE")
+        check_engine(self.engine, self.workers)
         check_unicode((*self.prompt, self.negative_prompt or ""))
         for name in ("steps", "height", "width"):
             value = getattr(self, name)
@@ -89,139 +103,50 @@ def run_generate(options: GenerateOptions) -> None:
 
     Raises:
         SnceError: an eraser that is damaged, not to be had, or for another text encoder; a picture that cannot be
-            written.
+            written; a folder with other pictures; workers that were lost.
     """
-    from snce.commands.hub_files import local_file
-    from snce.erase.eraser import ConceptEraser
-    from snce.text.towers import TextTower, tower_at
+    from snce.commands.drawing import check_draws, open_eraser
 
     options.check()
-    check_output(options.out, ".png")
-    erasers = [ConceptEraser.load(local_file(name, ConceptEraser.hub_file)) for name in options.eraser]
+    if options.prompts is None:
+        check_output(options.out, ".png")
+        prompts = list(options.prompt)
+    else:
+        from snce.text.prompts import read_prompts
+
+        check_folder(options.out)
+        prompts = read_prompts(options.prompts)
+    eraser = open_eraser(options)
     pipe = open_pipeline(options.model, options.device)
     check_draws(pipe)
-    if not erasers:
-        images = draw(pipe, options)
-    else:
-        eraser = reduce(or_, erasers)
-        if options.strength is not None:
-            eraser = eraser.with_strength(options.strength)
-        with eraser.attach(pipe, allow_mismatch=options.allow_mismatch):
-            images = draw(pipe, options)
-        towers = TextTower.all_of(pipe)
-        for part in eraser.parts:
-            x, mask = tower_at(part.place, towers).read(options.prompt)
-            show_firing(part, part.activations(x, mask=mask).tolist(), options.prompt)
-    write_images(images, options)
+    if eraser is not None:  # refused now, not by each of the workers
+        eraser.attach(pipe, allow_mismatch=options.allow_mismatch).detach()
+    (_draw_few if options.prompts is None else _draw_many)(pipe, eraser, prompts, options)
 
 
-def check_draws(pipe: Any) -> None:
-    """Raise SnceError if the pipeline makes videos or sounds, before an hour goes into one that cannot be written."""
-    parameters = signature(type(pipe).__call__).parameters
-    for what, name in (("videos", "num_frames"), ("sounds", "audio_length_in_s")):
-        if name in parameters:
-            raise SnceError(
-                f"{type(pipe).__name__} makes {what}, and this command writes pictures: attach the eraser in Python, "
-                "with ConceptEraser.load(FILE).attach(pipe)"
-            )
+def _draw_few(pipe: Any, eraser: "ConceptEraser | None", prompts: list[str], options: GenerateOptions) -> None:
+    from snce.commands.drawing import pictures
+    from snce.commands.firing import activations, show_firing
+    from snce.commands.picture_files import write_images
+
+    drawn = dict(pictures(pipe, eraser, list(enumerate(prompts)), options))
+    if eraser is not None:
+        for part, rows in activations(eraser, pipe, prompts):
+            show_firing(part, rows, prompts)
+    write_images([drawn[i] for i in range(len(prompts))], options)
 
 
-def draw(pipe: Any, options: GenerateOptions) -> "list[Image]":
-    """One picture per prompt, one prompt at a time: a batch would change the last bits of the arithmetic."""
-    import torch
-    from rich.progress import Progress
+def _draw_many(pipe: Any, eraser: "ConceptEraser | None", prompts: list[str], options: GenerateOptions) -> None:
+    from snce.bench.shards import shard
+    from snce.commands.drawing import pictures
+    from snce.commands.firing import fired_concepts
+    from snce.commands.picture_files import Series
 
-    steps, guidance = defaults(options)
-    given = {
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
-        "negative_prompt": options.negative_prompt,
-        "height": options.height,
-        "width": options.width,
-    }
-    known = signature(type(pipe).__call__).parameters
-    arguments = {name: value for name, value in given.items() if value is not None}
-    for name in arguments.keys() - known.keys():
-        raise SnceError(f"{type(pipe).__name__} takes no {name.replace('_', ' ')}: leave it out")
-    pipe.set_progress_bar_config(disable=True)
-    images = []
-    with Progress(transient=True, disable=not on_terminal()) as bar:
-        task = bar.add_task("pictures", total=len(options.prompt))
-
-        def advance(_pipe: Any, step: int, _timestep: Any, tensors: dict) -> dict:
-            total = max(pipe.num_timesteps, 1)
-            bar.update(task, completed=len(images) + min(1.0, (step + 1) / total))
-            return tensors
-
-        for prompt in options.prompt:
-            generator = torch.Generator().manual_seed(options.seed)
-            if "callback_on_step_end" in known:  # PixArt has none
-                arguments["callback_on_step_end"] = advance
-            output = pipe(prompt=prompt, generator=generator, **arguments)
-            images.append(output.images[0])
-    return images
-
-
-def defaults(options: GenerateOptions) -> tuple[int | None, float | None]:
-    """Steps and guidance scale; None leaves it to the pipeline's class."""
-    from snce.pipelines import EMBLEM
-
-    steps, guidance = options.steps, options.guidance_scale
-    if options.model == EMBLEM:
-        from snce.emblem.load import GUIDANCE, STEPS
-
-        steps = STEPS if steps is None else steps
-        guidance = GUIDANCE if guidance is None else guidance
-    return steps, guidance
-
-
-def show_firing(eraser: "ConceptEraser", activations: list[list[float]], prompts: tuple[str, ...]) -> None:
-    """Print which neurons fired on which prompt. activations: [prompts][neurons]."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=f"which neurons fired in {eraser.place}")
-    table.add_column("prompt", overflow="fold")
-    table.add_column("concept")
-    table.add_column("activation", justify="right")
-    table.add_column("threshold", justify="right")
-    table.add_column("fired")
-    thresholds = eraser.neurons.threshold.tolist()
-    for prompt, row in zip(prompts, activations, strict=True):
-        for concept, activation, threshold in zip(eraser.concepts, row, thresholds, strict=True):
-            fired = activation > max(threshold, 0)
-            table.add_row(
-                escape(prompt),
-                escape(concept),
-                f"{activation:.3f}",
-                f"{threshold:.3f}",
-                "[red]yes: edited[/red]" if fired else "no: untouched",
-            )
-    stdout().print(table)
-
-
-def write_images(images: "list[Image]", options: GenerateOptions) -> None:
-    """One file, a grid or, with `separate`, one file per prompt; prints their names."""
-    from snce.storage import replacing
-
-    files = {options.out: grid(images)}
-    if options.separate and len(images) > 1:
-        files = {options.out.with_stem(f"{options.out.stem}-{i}"): image for i, image in enumerate(images, 1)}
-    for path, image in files.items():
-        with replacing(path) as temporary:
-            image.save(temporary, format="PNG")
-        stdout().print(f"{path} written", soft_wrap=True, markup=False)
-
-
-def grid(images: "list[Image]") -> "Image":
-    """The pictures side by side, in rows of about as many as there are rows; one picture stays as it is."""
-    from PIL import Image
-
-    if len(images) == 1:
-        return images[0]
-    columns = math.ceil(math.sqrt(len(images)))
-    width, height = images[0].size
-    sheet = Image.new("RGB", (columns * width, math.ceil(len(images) / columns) * height), "white")
-    for i, image in enumerate(images):
-        sheet.paste(image, (i % columns * width, i // columns * height))
-    return sheet
+    mine = shard(list(enumerate(prompts)), options.shard)
+    series = Series(options.out, prompts, options)
+    for i, image in pictures(pipe, eraser, [item for item in mine if not series.has(item[0])], options):
+        series.put(i, image)
+    series.write_list(None if eraser is None else fired_concepts(eraser, pipe, prompts))
+    left = sum(not series.has(i) for i in range(len(prompts)))
+    rest = f"; {left} are left for other shards" if left else ""
+    stdout().print(f"{options.out}: {len(prompts) - left} pictures{rest}", soft_wrap=True, markup=False)

@@ -32,7 +32,7 @@ def check_installed() -> None:
         SnceError: Ray is not installed.
     """
     try:
-        import ray  # noqa: F401
+        import ray  # noqa: F401  # pyright: ignore[reportMissingImports]  # of the extra ray
     except ImportError as error:
         raise SnceError("--engine ray needs Ray, which is not installed: pip install 'snce[ray]'") from error
 
@@ -58,8 +58,8 @@ def in_actors(
         SnceError: Ray is not installed; the cluster cannot be reached; an item's process was lost time and again.
     """
     check_installed()
-    import ray
-    from ray.exceptions import RayError, RayTaskError
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.exceptions import RayError, RayTaskError  # pyright: ignore[reportMissingImports]
 
     with _cluster(workers):
         gpus = 1 if gpu and ray.cluster_resources().get("GPU", 0) else 0
@@ -114,7 +114,7 @@ class _Actor:
 
 @contextmanager
 def _cluster(workers: int) -> Iterator[None]:
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     if ray.is_initialized():
         yield

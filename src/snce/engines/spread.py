@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from snce.errors import SnceError
@@ -61,3 +62,8 @@ def check_engine(engine: str, workers: int | None) -> None:
         from snce.engines.ray import check_installed
 
         check_installed()
+
+
+def workers_of(engine: Engine, workers: int | None) -> int | None:
+    """How many processes to work in: for Ray, one per core of this machine if not given; None for this process."""
+    return os.cpu_count() or 1 if engine == "ray" and workers is None else workers

@@ -13,8 +13,8 @@ import torch
 from snce.emblem.corpus import captions_for_training
 from snce.emblem.load import load
 from snce.sae.formats import load_sae
+from snce.sae.metrics import measure
 from snce.sae.saelens import load_saelens, save_saelens
-from snce.sae.train import measure
 from snce.text.harvest import harvest
 from snce.text.towers import TextTower
 

@@ -1,0 +1,37 @@
+"""What a training step reads of the embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from snce.text.positions import BEGIN, PADDING
+
+if TYPE_CHECKING:
+    from snce.text.harvest import Embeddings
+
+
+def draw_positions(data: Embeddings, rows: Tensor, padding: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """All words, the end and `padding` random padding positions of the prompts; the rest is marked BEGIN: left alone.
+
+    Returns x [n, p, d] and kinds [n, p], p as small as the longest of the prompts allows.
+    """
+    kinds = data.kinds[rows]
+    is_padding = kinds == PADDING
+    lottery = torch.rand(kinds.shape, generator=rng).masked_fill(~is_padding, -1)
+    drawn = torch.zeros_like(is_padding).scatter_(1, lottery.topk(min(padding, kinds.shape[1])).indices, True)
+    kinds = torch.where(is_padding & ~drawn, torch.full_like(kinds, BEGIN), kinds)
+    used = kinds != BEGIN
+    place = (~used).to(torch.int8).argsort(dim=1, stable=True)[:, : int(used.sum(1).max())]
+    x = data.x[rows[:, None], place].float()
+    return x, kinds.gather(1, place)
+
+
+def digest(data: Embeddings) -> str:
+    """Tells data sets apart by a sample of their rows: they may be far larger than memory."""
+    rows = torch.linspace(0, len(data) - 1, min(64, len(data))).long()
+    sample = data.x[rows].float().contiguous()
+    return hashlib.sha256(sample.cpu().numpy().tobytes() + data.kinds.cpu().numpy().tobytes()).hexdigest()[:16]

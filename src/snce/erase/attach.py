@@ -27,6 +27,8 @@ class Station:
     def __init__(self, tower: TextTower) -> None:
         self.tower = tower
         self.entries: dict[int, tuple[ConceptEraser, bool]] = {}
+        self.everything: ConceptEraser | None = None  # before the hook: other threads may be drawing
+        self.on_negative: ConceptEraser | None = None
         self.state = threading.local()
         if tower.reading.is_field:
             tower.template  # noqa: B018 - asks the pipeline, which must not be asked from within a hook

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from inspect import Parameter, signature
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -52,7 +53,11 @@ def tokens_of_pipeline(pipe: Any, entry: nn.Module, prompts: Sequence[str], opti
     """
     seen: list[Tokens] = []
 
+    thread = get_ident()
+
     def take(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if get_ident() != thread:  # others may draw with the same encoder meanwhile
+            return
         seen.append(tokens_in(args, kwargs))
         raise _Enough
 

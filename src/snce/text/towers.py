@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import nullcontext
 from functools import cached_property
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from snce.text.families import TowerRow, rows_of
 from snce.text.positions import END, common_ends, kinds_of_tokens, up_to_end
 from snce.text.reading import Reading
 from snce.text.tokens import Tokens, tokens_of_pipeline, truncated, warn_truncated
+from snce.text.unicode import check_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,8 +168,14 @@ class TextTower:
         """What the encoder is handed for these prompts, by the pipeline; a bare encoder gets them padded to its length.
 
         With `warn`, warns where a prompt is longer than the encoder takes, naming it.
+
+        Raises:
+            SnceError: no prompts, or one that is no Unicode text.
         """
         prompts = list(prompts)
+        if not prompts:
+            raise SnceError("no prompts to encode")
+        check_unicode(prompts)
         if self._pipe is not None:
             entry = self.encoder.get_submodule(self._row.entry)
             tokens = tokens_of_pipeline(self._pipe, entry, prompts, self._options)
@@ -194,7 +202,13 @@ class TextTower:
     def encode_tokens(self, tokens: Tokens, edited: bool = False) -> Tensor:
         """The same for tokens."""
         seen: list[Tensor | None] = []
-        handle = self.module.register_forward_hook(lambda _m, _i, output: seen.append(self.reading.take(output)))
+        thread = get_ident()
+
+        def take(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if get_ident() == thread:  # others may draw with the same encoder meanwhile
+                seen.append(self.reading.take(output))
+
+        handle = self.module.register_forward_hook(take)
         device = next(self.encoder.parameters()).device
         call = getattr(self.encoder, self._row.call) if self._row.call else self.encoder
         options: dict[str, Any] = {"output_hidden_states": True} if self.reading.of_layers else {}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from snce.commands.find import show_neurons
+from snce.commands.found import show_neurons
 from snce.neurons.find import CARRIES, NeuronCard
 
 

@@ -127,7 +127,7 @@ def test_pushing_tells_where_a_pull_request_is(studio, snce, hub):
 
 
 def test_an_eraser_remembers_the_model_on_the_hub_that_it_was_made_on(studio):
-    from snce.commands.find import with_origin
+    from snce.commands.search import with_origin
 
     eraser = ConceptEraser.load(studio.eraser)
     assert "base_model" not in eraser.generate_model_card().data.to_dict()  # made on a folder

@@ -1,60 +1,55 @@
-"""`snce find`: a trained SAE and a concept to an eraser."""
+"""`snce find`: a trained SAE and concepts to erasers."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from snce.commands.console import check_output, open_pipeline, stderr, stdout
+from snce.commands.concept_files import concept_called, concepts_named
+from snce.commands.console import check_folder, check_output, on_terminal, stderr, stdout
+from snce.commands.found import show_concepts, show_neurons, warn
+from snce.commands.search import Search
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
-    from snce.erase.eraser import ConceptEraser
-    from snce.neurons.find import NeuronCard
-    from snce.neurons.plot import ChosenNeuron
-    from snce.sae.formats import SAEOrigin
-    from snce.sae.model import SparseAutoencoder
+    from collections.abc import Sequence
+
+    from snce.commands.search import Found
     from snce.text.prompts import Concept
-    from snce.text.towers import TextTower
 
 DESCRIPTION = """\
-Find the neuron of a concept, and write the eraser that switches it off.
-Half of the concept's prompts ranks the neurons; the other half sets the threshold and gives the figures on the card.
+Find the neuron of a concept, and write the eraser that switches it off. Half of the concept's prompts ranks the
+neurons; the other half sets the threshold and gives the figures on the card.
 
 Examples:
   snce find emblem --sae runs/emblem --concept cigarette --out cigarette.safetensors
   snce find stable-diffusion-v1-5/stable-diffusion-v1-5 --sae runs/sd15 --concept church.yaml --out church.safetensors
+  snce find emblem --sae runs/emblem --concept bomb --concept axe --out erasers
+  snce find stable-diffusion-v1-5/stable-diffusion-v1-5 --sae runs/sd15 --concept concepts --out erasers
 
 A concept file has the keys name, targets (prompts that show the concept) and neutrals (prompts that do not, near
-neighbours among them). Beside FILE.safetensors come FILE.md, its card, and FILE.png, a plot."""
+neighbours among them). Beside FILE.safetensors come FILE.md, its card, and FILE.png, a plot.
 
-
-class Found(NamedTuple):
-    """In one tower."""
-
-    eraser: "ConceptEraser"
-    cards: "list[NeuronCard]"
-    evidence: "list[ChosenNeuron]"
-
-
-POOR_RECALL = 0.9
-MANY_FALSE_FIRES = 0.05
+Several concepts give an eraser each, the same that each gets in a run of its own; the model and the SAE are loaded
+once, and neutral prompts that concepts share as a whole list are read once. If one concept fails, the others are
+written all the same; the error names those that did, and the exit code is 2."""
 
 
 @dataclass(frozen=True)
 class FindOptions:
-    """Find the neuron of a concept and write an eraser."""
+    """Find the neurons of concepts and write erasers."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """"emblem", a diffusers folder, or a hub id: the model that the SAE was trained on."""
     sae: Annotated[str, tyro.conf.arg(metavar="DIR|hf://...")]
     """Folder that `snce train` wrote, or hf://OWNER/NAME for an SAE on the hub."""
-    concept: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.yaml")]
-    """A bundled concept (`snce concepts` lists them) or a concept file."""
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.safetensors")]
-    """The eraser."""
+    concept: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME|FILE.yaml|DIR")]
+    """A bundled concept (`snce concepts` lists them), a concept file, or a folder of concept files. For several, give
+    it several times, or names with commas between them."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.safetensors|DIR")]
+    """The eraser; of several concepts, the folder for NAME.safetensors of each."""
     rule: Literal["modulated", "frequency", "difference", "saeuron", "itd", "auroc"] = "modulated"
     """Score by which the neurons are ranked: see `snce.neurons.scores`."""
     neurons: int = 1
@@ -76,42 +71,35 @@ class FindOptions:
 
 
 def run_find(options: FindOptions) -> None:
-    """Rank the neurons, and write the eraser, its card and its plot.
+    """Rank the neurons, and write the erasers, their cards and their plots.
 
     Raises:
-        SnceError: an SAE of another text encoder, an unknown or incomplete concept, no neuron that fires on it.
+        SnceError: an SAE of another text encoder; an unknown or incomplete concept, or no neuron that fires on it, for
+            one concept or several. What could be found of the others is written.
     """
-    from snce.commands.corpus import call_options
-    from snce.erase.card import write_card
-    from snce.erase.eraser import compose
-    from snce.neurons.plot import plot_neurons
-    from snce.text.towers import TextTower, tower_at
-
     options.check()
-    check_output(options.out, ".safetensors")
-    concept = concept_called(options.concept)
-    saes = read_saes(options)
-    lengths = {origin.training.get("max_sequence_length") for _, origin in saes.values()}
-    if len(lengths) > 1:
-        raise SnceError(f"the SAEs in {options.sae} were trained with different --max-sequence-length; train them anew")
-    pipe = open_pipeline(options.model, options.device)
-    towers = TextTower.all_of(pipe, **call_options(lengths.pop()))
-    chosen = {place: tower_at(place, towers) for place in saes}
-    for place, (_, origin) in saes.items():
-        origin.check(chosen[place])
-    found = {tower.place: find_in(tower, *saes[place], concept, options) for place, tower in chosen.items()}
-    eraser = compose([it.eraser for it in found.values()])
-    eraser.save(options.out)
-    write_card(eraser, options.out)
-    plots = []
-    for place, it in found.items():
-        plots.append(options.out.with_suffix(".png" if len(found) == 1 else f".{place}.png"))
-        plot_neurons(concept.name, it.cards, it.evidence, plots[-1])
-    for tower in towers:
-        if tower.place not in found:
-            stderr().print(
-                f"[yellow]warning: no SAE for {tower.place}: what it tells the denoiser is left as it is[/yellow]"
+    sources, several = concepts_named(options.concept)
+    if several:
+        if options.out.suffix.lower() == ".safetensors":
+            raise SnceError(
+                f"--out {options.out} is one file; several concepts want a folder: --out {options.out.stem}"
             )
+        check_folder(options.out)
+        find_several(sources, options)
+    else:
+        check_output(options.out, ".safetensors")
+        find_one(concept_called(sources[0]), options)
+
+
+def find_one(concept: "Concept", options: FindOptions) -> None:
+    """To the file --out, with all that was ranked."""
+    search = Search(options)
+    with stderr().status(f"reading the prompts of {concept.name!r}"):
+        found = search.find(concept)
+    for it in found.values():
+        show_neurons(it.cards, it.eraser, concept.name)
+    plots = write_found(concept.name, found, options.out)
+    warn_of_unread(search)
     stdout().print(
         f"{options.out} written ({options.out.stat().st_size} bytes), with its card {options.out.with_suffix('.md')} "
         f"and its plot {', '.join(map(str, plots))}. "
@@ -121,127 +109,79 @@ def run_find(options: FindOptions) -> None:
     )
 
 
-def read_saes(options: FindOptions) -> "dict[str, tuple[SparseAutoencoder, SAEOrigin]]":
-    """The SAEs, by the place of their tower.
+def find_several(sources: "Sequence[str]", options: FindOptions) -> None:
+    """To files in the folder --out, each as soon as it is found."""
+    from rich.progress import Progress
+
+    concepts, failed = read_concepts(sources)
+    if concepts:
+        search, found = Search(options), {}
+        with Progress(console=stderr(), transient=True, disable=not on_terminal()) as bar:
+            for name in bar.track(concepts, description="concepts"):
+                try:
+                    towers = search.find(concepts[name])
+                    write_found(name, towers, eraser_file(options.out, name))
+                    found[name] = towers
+                except SnceError as error:
+                    failed[name] = str(error)
+        if found:
+            show_concepts(found, {name: eraser_file(options.out, name) for name in found})
+            warn_of_unread(search)
+        written = f"{len(found)} of {len(sources)} erasers written to {options.out}, each with its card and its plot"
+        stdout().print(written, soft_wrap=True, markup=False)
+    if failed:
+        told = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise SnceError(f"{len(failed)} of {len(sources)} concepts failed: {told}")
+
+
+def read_concepts(sources: "Sequence[str]") -> "tuple[dict[str, Concept], dict[str, str]]":
+    """Concepts by name, those with the same neutral prompts one after the other; and why others could not be read.
 
     Raises:
-        SnceError: there is none, or one with fewer neurons than are asked for.
+        SnceError: two have one name, or names that make one file.
     """
-    from snce.commands.hub_files import local_file
-    from snce.sae.formats import load_sae, saes_in
-    from snce.sae.model import SparseAutoencoder
-
-    saes = {}
-    for path in saes_in(local_file(options.sae, SparseAutoencoder.hub_file)):
-        sae, origin = load_sae(path)
-        if options.neurons > sae.config.latents:
-            raise SnceError(f"--neurons {options.neurons} must not pass the SAE's {sae.config.latents}")
-        saes[f"{origin.tower}.{origin.module}"] = sae, origin
-    return saes
-
-
-def find_in(
-    tower: "TextTower", sae: "SparseAutoencoder", origin: "SAEOrigin", concept: "Concept", options: FindOptions
-) -> "Found":
-    """Rank the neurons of one tower, and make the eraser of the best."""
-    from snce.erase.build import build_eraser, highest
-    from snce.hub.names import hub_model
-    from snce.neurons.find import find_neurons
-    from snce.neurons.plot import ChosenNeuron
-    from snce.text.harvest import harvest
-
-    with stderr().status(f"reading the prompts of {concept.name!r}"):
-        target, neutral = harvest(tower, concept.targets), harvest(tower, concept.neutrals)
-        rank_t, test_t = target.halves()
-        rank_n, test_n = neutral.halves()
-        cards = find_neurons(sae, rank_t, rank_n, options.rule, max(options.top, options.neurons))
-    eraser = build_eraser(concept.name, sae, cards[: options.neurons], tower, test_t, test_n, options.strength)
-    eraser = with_origin(eraser, origin, hub_model(options.model))
-    show_neurons(cards, eraser, concept.name)
-    fired_t, fired_n = (highest(eraser.neurons, prompts) for prompts in (test_t, test_n))
-    evidence = [
-        ChosenNeuron(entry["neuron"], entry["threshold"], fired_t[:, i], fired_n[:, i])
-        for i, entry in enumerate(eraser.card[concept.name]["neurons"])
-    ]
-    return Found(eraser, cards, evidence)
+    concepts: dict[str, Concept] = {}
+    failed: dict[str, str] = {}
+    files: dict[str, str] = {}
+    for source in sources:
+        try:
+            concept = concept_called(source)
+        except SnceError as error:
+            failed[source] = str(error)
+            continue
+        file = str(eraser_file(Path(), concept.name)).lower()  # as file systems that know no capitals see it
+        if file in files:
+            raise SnceError(f"the concepts {files[file]} and {source} would both be written to {file}; rename one")
+        concepts[concept.name], files[file] = concept, source
+    first: dict[tuple[str, ...], int] = {}
+    for concept in concepts.values():
+        first.setdefault(concept.neutrals, len(first))
+    return dict(sorted(concepts.items(), key=lambda item: first[item[1].neutrals])), failed
 
 
-def concept_called(name: str) -> "Concept":
-    """A concept file, where `name` is the path of one; else the bundled concept of that name.
+def eraser_file(folder: Path, concept: str) -> Path:
+    """Where the eraser of one of several concepts goes."""
+    from snce.bench.rows import slug
 
-    Raises:
-        SnceError: neither, or fewer than two prompts of a kind: they are split in halves.
-    """
-    from snce.text.prompts import Concept
-
-    if Path(name).suffix.lower() in (".yaml", ".yml") or Path(name).is_file():
-        concept = Concept.load(name)
-    else:
-        from snce.emblem.concepts import load_concept
-
-        concept = load_concept(name)
-    for kind in ("targets", "neutrals"):
-        if len(getattr(concept, kind)) < 2:
-            raise SnceError(
-                f"concept {concept.name!r} has one prompt among its {kind}; it takes two at least, better fifty: one "
-                "half ranks the neurons, the other sets the threshold"
-            )
-    return concept
+    return folder / f"{slug(concept)}.safetensors"
 
 
-def with_origin(eraser: "ConceptEraser", origin: "SAEOrigin", base_model: str | None) -> "ConceptEraser":
-    """The eraser with the SAE's training and metrics on its card, and the model's name on the hub if it has one."""
-    trained: dict[str, Any] = {"sae_training": origin.training, "sae_metrics": origin.metrics}
-    if base_model is not None:
-        trained["base_model"] = base_model
-    return replace(eraser, card={concept: {**entry, **trained} for concept, entry in eraser.card.items()})
+def write_found(concept: str, found: "dict[str, Found]", path: Path) -> list[Path]:
+    """The eraser of all towers, its card, and a plot for each tower, whose paths are returned."""
+    from snce.erase.card import write_card
+    from snce.erase.eraser import compose
+    from snce.neurons.plot import plot_neurons
+
+    eraser = compose([it.eraser for it in found.values()])
+    eraser.save(path)
+    write_card(eraser, path)
+    plots = []
+    for place, it in found.items():
+        plots.append(path.with_suffix(".png" if len(found) == 1 else f".{place}.png"))
+        plot_neurons(concept, it.cards, it.evidence, plots[-1])
+    return plots
 
 
-def show_neurons(cards: "list[NeuronCard]", eraser: "ConceptEraser", concept: str) -> None:
-    """Print the ranked neurons, the operating points of the chosen ones, and a warning where they are poor."""
-    from rich.table import Table
-
-    from snce.neurons.calibrate import OperatingPoint
-    from snce.neurons.find import CARRIES
-
-    entries = eraser.card[concept]["neurons"]
-    points = {e["neuron"]: OperatingPoint(*(e[name] for name in OperatingPoint._fields)) for e in entries}
-    table = Table(title=f"neurons of {concept!r} in {eraser.place}, by {cards[0].rule}")
-    pairs = ("fires on\ntarget", "fires on\nneutral", "activation\non target", "activation\non neutral")
-    for heading in ("", "neuron", "score", *pairs, "AUROC"):
-        table.add_column(heading, justify="right")
-    for card in cards:
-        table.add_row(
-            "->" if card.neuron in points else "",
-            str(card.neuron),
-            f"{card.score:.3f}",
-            f"{card.frequency_target:.1%}",
-            f"{card.frequency_neutral:.1%}",
-            f"{card.activation_target:.3f}",
-            f"{card.activation_neutral:.3f}",
-            f"{card.auroc:.3f}",
-        )
-    stdout().print(table)
-    partial = [card for card in cards if card.neuron in points and card.frequency_target < CARRIES]
-    for neuron, point in points.items():
-        stdout().print(
-            f"neuron {neuron}, on prompts that did not choose it: fires on {point.recall:.1%} of the target prompts "
-            f"and {point.false_fires:.1%} of the neutral ones, at threshold {point.threshold:.3f}",
-            soft_wrap=True,
-        )
-    if len(partial) == len(points):
-        stderr().print(
-            f"[yellow]warning: the SAE uses {'this neuron' if len(points) == 1 else 'each of these neurons'} in "
-            f"{max(card.frequency_target for card in partial):.0%} of the target prompts at most, so that others carry "
-            "a part of the concept and it will hardly go as a whole; try an SAE with more training steps, "
-            "latents or prompts[/yellow]",
-            soft_wrap=True,
-        )
-    caught = max(point.recall for point in points.values())
-    wrong = max(point.false_fires for point in points.values())
-    if caught < POOR_RECALL or wrong > MANY_FALSE_FIRES:
-        stderr().print(
-            f"[yellow]warning: at best {caught:.0%} of the target prompts are caught, and up to {wrong:.0%} of the "
-            "neutral ones change; try another --rule, or an SAE with more training steps, latents or prompts[/yellow]",
-            soft_wrap=True,
-        )
+def warn_of_unread(search: Search) -> None:
+    for place in search.unread:
+        warn(f"no SAE for {place}: what it tells the denoiser is left as it is")

@@ -97,29 +97,34 @@ def find_many(
         SnceError: an unknown rule; a concept without target or neutral prompts, or with one that is not in `data`.
     """
     _check_rule(rule)
-    chosen = {name: tuple(map(torch.as_tensor, kinds)) for name, kinds in concepts.items()}
-    for name, kinds in chosen.items():
+    used = torch.zeros(len(data), dtype=torch.bool)
+    for name, kinds in concepts.items():
         for kind, indices in zip(("target", "neutral"), kinds, strict=True):
-            if len(indices) == 0:
-                raise SnceError(f"concept {name!r} has no {kind} prompts")
-            if not 0 <= int(indices.min()) <= int(indices.max()) < len(data):
-                raise SnceError(f"concept {name!r} has {kind} prompts that are none of the {len(data)} in the data")
-    if not chosen:
-        return {}
-    used = torch.cat([indices for kinds in chosen.values() for indices in kinds]).unique()
-    codes = code_prompts(sae, data, None if len(used) == len(data) else used, progress)
-    place = torch.zeros(len(data), dtype=torch.int64)
-    place[used] = torch.arange(len(used))
-    return {name: _find(codes, place[target], place[neutral], rule, top) for name, (target, neutral) in chosen.items()}
+            used[_checked(indices, f"concept {name!r} has", f"{kind} prompts", len(data))] = True
+    codes = code_prompts(sae, data, None if bool(used.all()) else used.nonzero()[:, 0], progress)
+    place = used.cumsum(0) - 1  # of a prompt among those that were coded
+    return {
+        name: _find(codes, place[torch.as_tensor(target)], place[torch.as_tensor(neutral)], rule, top)
+        for name, (target, neutral) in concepts.items()
+    }
 
 
 def find_bytes(config: SAEConfig, prompts: int, positions: int) -> int:
     """Bytes that `find_many` needs at most, above the embeddings and the SAE, however many concepts there are.
 
     The codes of so many different prompts (`code_bytes`), the statistics of one concept at a time (`stats_bytes`), and
-    24 bytes a prompt. The indices in `concepts` are the caller's.
+    64 bytes a prompt. The indices in `concepts` are the caller's.
     """
-    return code_bytes(config, prompts, positions) + stats_bytes(config.latents) + 24 * prompts
+    return code_bytes(config, prompts, positions) + stats_bytes(config.latents) + 64 * prompts
+
+
+def _checked(indices: Sequence[int], who: str, what: str, n: int) -> Tensor:
+    chosen = torch.as_tensor(indices)
+    if len(chosen) == 0:
+        raise SnceError(f"{who} no {what}")
+    if not 0 <= int(chosen.min()) <= int(chosen.max()) < n:
+        raise SnceError(f"{who} {what} that are none of the {n} in the data")
+    return chosen
 
 
 def _find(codes: PromptCodes, target: Tensor, neutral: Tensor, rule: str, top: int) -> list[NeuronCard]:

@@ -19,6 +19,7 @@ from snce.sae.model import SAEConfig, SparseAutoencoder, top_mask
 from snce.text.positions import KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from snce.text.harvest import Embeddings
@@ -56,6 +57,14 @@ class TrainResult(NamedTuple):
     metrics: SAEMetrics
 
 
+class Step(NamedTuple):
+    done: int
+    """Steps so far."""
+    sae: SparseAutoencoder
+    """As it is; the next step changes it."""
+    loss: float
+
+
 def train_sae(
     data: Embeddings,
     config: SAEConfig,
@@ -75,15 +84,36 @@ def train_sae(
         SnceError: widths or nested sizes that do not fit, an activation that is only imported, NaN among the
             embeddings, or another training's checkpoint.
     """
-    if data.x.shape[-1] != config.width:
-        raise SnceError(f"the SAE has width {config.width}, the embeddings have {data.x.shape[-1]}")
-    if config.activation == "jumprelu":
-        raise SnceError("jumprelu SAEs are imported, not trained here; train with activation 'topk' or 'batchtopk'")
-    if not all(0 < n < config.latents for n in train.nested):
-        raise SnceError(f"nested = {train.nested} must lie between 1 and the number of latents, {config.latents}")
+    fit, test = split(data, train)
+    with Progress(transient=True, disable=not progress) as bar:
+        task = bar.add_task("sparse autoencoder", total=train.steps)
+        steps = train_steps(data, config, train, checkpoint, device)
+        now = next(steps)
+        bar.update(task, completed=now.done)
+        for now in steps:
+            bar.update(task, completed=now.done, description=f"sparse autoencoder (loss {now.loss:.3f})")
+    sae = now.sae.cpu().eval().requires_grad_(False)
+    return TrainResult(sae, measure(sae, data, test if len(test) else fit, fit))
+
+
+def split(data: Embeddings, train: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Prompts to train on and prompts held out for the metrics, as rows of `data`; of a single prompt none is."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(train.seed))
     n_test = max(1, round(train.held_out * len(data))) if len(data) > 1 else 0
-    test, fit = order[:n_test], order[n_test:]
+    return order[n_test:], order[:n_test]
+
+
+def train_steps(
+    data: Embeddings,
+    config: SAEConfig,
+    train: TrainConfig,
+    checkpoint: Path | None = None,
+    device: str | torch.device = "cpu",
+) -> Iterator[Step]:
+    """The training itself, step by step, from the state before the first step, or that of the checkpoint. Arguments and
+    errors are those of `train_sae`."""
+    _check(data, config, train)
+    fit, _ = split(data, train)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         sae = SparseAutoencoder(config)
@@ -94,30 +124,36 @@ def train_sae(
     state = {"sae": sae, "silence": silence}
     purpose = f"SAE {asdict(config)} {asdict(train)} on {len(data)} prompts {digest(data)}"
     start = checkpoints.load(checkpoint, state, {"adam": optimizer}, purpose) if checkpoint else 0
-    with Progress(transient=True, disable=not progress) as bar:
-        task = bar.add_task("sparse autoencoder", total=train.steps, completed=start)
-        for step in range(start, train.steps):
-            rng = checkpoints.generator(train.seed, step)
-            rows = fit[torch.randint(len(fit), (train.batch,), generator=rng)]
-            x, kinds = draw_positions(data, rows, train.padding, rng)
-            for group in optimizer.param_groups:
-                group["lr"] = train.lr * _rate(step, train.steps)
-            x, kinds = x.to(device), kinds.to(device)
-            if alone:
-                loss = backward(sae, x, kinds, silence.steps, train.aux_k, train.aux_weight, train.dead_after)
-            else:
-                loss = reconstruction_loss(sae, x, kinds, silence.steps, train)
-                optimizer.zero_grad()
-                loss.backward()
-                sae.project_gradient()
-            torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
-            optimizer.step()
-            sae.normalise_decoder()
-            bar.update(task, advance=1, description=f"sparse autoencoder (loss {loss.item():.3f})")
-            if checkpoint and ((step + 1) % 200 == 0 or step + 1 == train.steps):
-                checkpoints.save(checkpoint, step + 1, state, {"adam": optimizer}, purpose)
-    sae.cpu().eval().requires_grad_(False)
-    return TrainResult(sae, measure(sae, data, test if n_test else fit, fit))
+    yield Step(start, sae, float("nan"))
+    for step in range(start, train.steps):
+        rng = checkpoints.generator(train.seed, step)
+        rows = fit[torch.randint(len(fit), (train.batch,), generator=rng)]
+        x, kinds = draw_positions(data, rows, train.padding, rng)
+        for group in optimizer.param_groups:
+            group["lr"] = train.lr * _rate(step, train.steps)
+        x, kinds = x.to(device), kinds.to(device)
+        if alone:
+            loss = backward(sae, x, kinds, silence.steps, train.aux_k, train.aux_weight, train.dead_after)
+        else:
+            loss = reconstruction_loss(sae, x, kinds, silence.steps, train)
+            optimizer.zero_grad()
+            loss.backward()
+            sae.project_gradient()
+        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
+        optimizer.step()
+        sae.normalise_decoder()
+        if checkpoint and ((step + 1) % 200 == 0 or step + 1 == train.steps):
+            checkpoints.save(checkpoint, step + 1, state, {"adam": optimizer}, purpose)
+        yield Step(step + 1, sae, loss.item())
+
+
+def _check(data: Embeddings, config: SAEConfig, train: TrainConfig) -> None:
+    if data.x.shape[-1] != config.width:
+        raise SnceError(f"the SAE has width {config.width}, the embeddings have {data.x.shape[-1]}")
+    if config.activation == "jumprelu":
+        raise SnceError("jumprelu SAEs are imported, not trained here; train with activation 'topk' or 'batchtopk'")
+    if not all(0 < n < config.latents for n in train.nested):
+        raise SnceError(f"nested = {train.nested} must lie between 1 and the number of latents, {config.latents}")
 
 
 class _Silence(torch.nn.Module):

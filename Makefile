@@ -11,7 +11,7 @@ PARALLEL := --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs slow ecosystem ecosystem-tests emblem
+.PHONY: help demo test lint docs slow ecosystem ecosystem-tests ray ray-tests emblem
 
 help:
 	@echo 'make demo       erase a concept from Emblem, the embedded model, and show it: demo/grid.png'
@@ -20,6 +20,7 @@ help:
 	@echo 'make docs       write the API reference and the table of pipelines anew'
 	@echo 'make slow       the tests that take minutes each'
 	@echo 'make ecosystem  the tests beside SAELens, sparsify and eval-unlearn, in an environment of their own'
+	@echo 'make ray        the tests on a Ray cluster of this machine, in an environment of their own'
 	@echo 'make emblem     make Emblem again from nothing (hours; needs npm)'
 	@echo
 	@echo 'Options: make demo ARGS="--concept bomb --out runs/bomb", make test ARGS="-k eraser", PYTHON=python3.12'
@@ -48,6 +49,13 @@ ecosystem:
 
 ecosystem-tests: $(READY)-ecosystem,tests
 	$(BIN)/python -m pytest -m ecosystem tests/ecosystem $(ARGS)
+
+# Ray takes 70 MB to fetch, and its workers load PyTorch time and again: minutes
+ray:
+	@$(MAKE) --no-print-directory VENV=.venv-ray ray-tests
+
+ray-tests: $(READY)-ray,bench,tests
+	$(BIN)/python -m pytest -m ray tests/engines $(ARGS)
 
 emblem: $(READY)-recipes
 	$(BIN)/python -m recipes.emblem

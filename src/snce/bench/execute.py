@@ -10,7 +10,6 @@ from snce.bench.cells import MAKERS, Bench
 from snce.bench.rows import SEPARATOR, read_metadata, write_rows
 from snce.demo.grid import save_png
 from snce.errors import SnceError
-from snce.engines.local import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,31 +18,32 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from snce.bench.cells import Cell
+    from snce.engines.spread import Crew
 
 
-def train_shared(bench: Bench, names: Sequence[str], workers: int, console: Console) -> None:
+def train_shared(bench: Bench, names: Sequence[str], crew: Crew, console: Console) -> None:
     """Train the SAEs that methods of these names share and the folder lacks; several at once."""
     from rich.progress import Progress
 
-    if workers == 1:
+    if crew.is_this_process:
         for name in names:
             MAKERS[name](bench.workshop)
         return
     with Progress(console=console, transient=True) as bar:
         items = ((name,) for name in names)
-        made = in_processes(workers, _Worker.start, (bench.folder,), _Worker.make, items)
+        made = crew.spread(_Worker.start, (bench.folder.absolute(),), _Worker.make, items)
         for _ in bar.track(made, total=len(names), description="SAEs of the methods"):
             pass
 
 
-def run_cells(bench: Bench, cells: Sequence[Cell], folder: Path, workers: int, console: Console, title: str) -> None:
+def run_cells(bench: Bench, cells: Sequence[Cell], folder: Path, crew: Crew, console: Console, title: str) -> None:
     """Run the cells whose files are not in `folder` yet."""
     from rich.progress import Progress
 
     pending = [cell for cell in cells if not _is_done(bench, cell, folder)]
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(title, total=len(cells), completed=len(cells) - len(pending))
-        for _ in _finished(bench, pending, folder, workers):
+        for _ in _finished(bench, pending, folder, crew):
             bar.advance(task)
 
 
@@ -56,13 +56,14 @@ def _is_done(bench: Bench, cell: Cell, folder: Path) -> bool:
         return False
 
 
-def _finished(bench: Bench, cells: list[Cell], folder: Path, workers: int) -> Iterator[Cell]:
-    if workers == 1 or len(cells) < 2:
+def _finished(bench: Bench, cells: list[Cell], folder: Path, crew: Crew) -> Iterator[Cell]:
+    if crew.is_this_process or not cells or (crew.engine == "local" and len(cells) < 2):
         for cell in cells:
             run_cell(bench, cell, folder)
             yield cell
         return
-    yield from in_processes(workers, _Worker.start, (bench.folder,), _Worker.run, ((cell, folder) for cell in cells))
+    items = ((cell, folder.absolute()) for cell in cells)
+    yield from crew.spread(_Worker.start, (bench.folder.absolute(),), _Worker.run, items)
 
 
 def run_cell(bench: Bench, cell: Cell, folder: Path) -> None:

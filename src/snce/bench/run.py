@@ -20,6 +20,7 @@ from snce.bench.rows import join_rows, read_rows
 from snce.bench.shards import shard
 from snce.bench.summary import VALIDATION, markdown, summarise, write_summary
 from snce.bench.tuning import read_tuned, tune
+from snce.engines.spread import Crew
 from snce.storage import write_text
 
 if TYPE_CHECKING:
@@ -39,12 +40,13 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     shard(cells, config.shard)  # a bad one is refused before the work
     others = read_summary(config.join) if config.join else {}
     earlier = read_tuned(config.tuned) if config.tuned else {}
+    crew = Crew(config.workers, config.engine)
     bench = Bench(config.out, progress=True)
-    train_shared(bench, methods, config.workers, console)
-    best = tune(bench, methods, config.workers, console, earlier) if config.tune else {}
+    train_shared(bench, methods, crew, console)
+    best = tune(bench, methods, crew, console, earlier) if config.tune else {}
     cells = [replace(cell, setting=best.get(cell.method)) for cell in cells]
     parts = config.out / "parts"
-    run_cells(bench, shard(cells, config.shard), parts, config.workers, console, "precision suite")
+    run_cells(bench, shard(cells, config.shard), parts, crew, console, "precision suite")
     found = [path for cell in cells if (path := parts / f"{cell.key}.parquet").exists()]  # of all shards
     join_rows(found, config.out / "results.parquet")
     columns, metadata = read_rows(found)

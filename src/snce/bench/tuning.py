@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from snce.bench.cells import Bench
+    from snce.engines.spread import Crew
 
     Earlier = Mapping[str, Mapping[float, float]]
     """Harmonic means by method and value."""
@@ -50,7 +51,7 @@ def read_tuned(path: Path) -> Earlier:
 
 
 def tune(
-    bench: Bench, names: Sequence[str], workers: int, console: Console, earlier: Earlier | None = None
+    bench: Bench, names: Sequence[str], crew: Crew, console: Console, earlier: Earlier | None = None
 ) -> dict[str, float]:
     """The best value of each method's knob, by its harmonic mean on the pictures of all validation concepts together.
 
@@ -68,7 +69,7 @@ def tune(
             grids[name] = method.knob.grid
     untried = [(m, v) for m, grid in grids.items() for v in grid if v not in earlier.get(m, {})]
     cells = [Cell(m, v, (c,), TUNING_SIZES) for m, v in untried for c in concepts]
-    run_cells(bench, cells, folder, workers, console, "tuning")
+    run_cells(bench, cells, folder, crew, console, "tuning")
     record, best = {}, {}
     for name, grid in grids.items():
         scores = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import reduce
 from inspect import signature
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from snce.commands.console import on_terminal, open_pipeline
-from snce.engines.spread import spread, workers_of
+from snce.engines.spread import for_all_workers, spread, workers_of
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
@@ -67,8 +68,10 @@ def pictures(
         if workers is None:
             done = _drawn_here(pipe, eraser, prompts, options, lambda n: bar.update(task, completed=n))
         else:
+            erasers = tuple(map(for_all_workers, options.eraser))
+            theirs = replace(options, model=for_all_workers(options.model), eraser=erasers)
             gpu = options.device != "cpu"
-            done = spread(options.engine, workers, _Worker.start, (options,), _Worker.draw, prompts, gpu)
+            done = spread(options.engine, workers, _Worker.start, (theirs,), _Worker.draw, prompts, gpu)
         for i, image in done:
             bar.advance(task, 1 if workers else 0)
             yield i, image

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from snce.errors import SnceError
@@ -13,6 +15,24 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 Engine = Literal["local", "ray"]
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who does the work."""
+
+    workers: int = 1
+    engine: Engine = "local"
+
+    @property
+    def is_this_process(self) -> bool:
+        return self.engine == "local" and self.workers == 1
+
+    def spread(
+        self, start: Callable[..., None], arguments: tuple[Any, ...], work: Callable[..., T], items: Iterable[tuple]
+    ) -> Iterator[T]:
+        """See `spread`."""
+        return spread(self.engine, self.workers, start, arguments, work, items)
 
 
 def spread(
@@ -67,3 +87,9 @@ def check_engine(engine: str, workers: int | None) -> None:
 def workers_of(engine: Engine, workers: int | None) -> int | None:
     """How many processes to work in: for Ray, one per core of this machine if not given; None for this process."""
     return os.cpu_count() or 1 if engine == "ray" and workers is None else workers
+
+
+def for_all_workers(name: str) -> str:
+    """The name of a file, folder or model for processes that may run elsewhere; hub names stay what they are."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name

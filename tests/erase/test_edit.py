@@ -65,6 +65,18 @@ def test_a_silent_neuron_leaves_every_bit(seed, dtype, whole_prompt):
     assert same_bits(edit(x, silent), x)
 
 
+@given(seeds, dtypes, st.integers(1, 4), st.floats(-1, 3))
+def test_the_short_way_for_silent_prompts_gives_the_bits_of_the_long_one(seed, dtype, n, raised):
+    x = random_embeddings(seed, dtype=dtype).x
+    neurons = random_neurons(seed, n)
+    neurons = neurons._replace(threshold=neurons.threshold + raised)
+    short = edit(x, neurons)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("snce.erase.edit._may_look", lambda _: False)
+        assert same_bits(short, edit(x, neurons))
+    assert short.untyped_storage()._cdata != x.untyped_storage()._cdata  # whoever writes to it leaves x alone
+
+
 @given(seeds, dtypes)
 def test_strength_zero_is_the_identity(seed, dtype):
     x = random_embeddings(seed, dtype=dtype).x

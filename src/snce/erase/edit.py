@@ -9,7 +9,8 @@ and stands for u * d in the embedding, with d its direction there. Switched off 
     x' = x - s * a * d      where it fires; elsewhere x' is x, bit for bit,
 
 where the amount a is u itself, or u levelled. A concept in company, or late in a prompt, activates its neuron less, but
-is drawn no less: a neuron with a level is taken out as if its highest activation in the prompt were that level at least,
+is drawn no less: a neuron with a level is taken out as if its highest activation in the prompt were that level at
+least,
 
     a = u * max(1, level / max(u over the prompt)).
 
@@ -93,7 +94,16 @@ def edit(x: Tensor, neurons: Neurons, begin: int = 1, mask: Tensor | None = None
     rounding of a sum, which `ConceptEraser` rules out by keeping its neurons sorted.
     """
     u = activations(x, neurons, begin, mask)
+    if _may_look(x) and not bool((u > neurons.threshold.clamp_min(0)).any()):
+        return x.clone()  # what comes below would give, too, at three times the cost
     amount = neurons.strength * amounts(u, neurons)
     edited = x.to(u.dtype) - amount @ neurons.decoder.to(u.dtype)
     # the choice, not the sum, keeps silent positions as they are: -0.0 - 0.0 would lose its sign
     return torch.where((amount != 0).any(-1, keepdim=True), edited.to(x.dtype), x)
+
+
+def _may_look(x: Tensor) -> bool:
+    """Whether what is computed may depend on numbers: not in a graph that is recorded for other numbers, and a GPU
+    would have to be waited for."""
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.device.type == "cpu" and not recorded

@@ -1,0 +1,237 @@
+"""What it costs to find the neurons of 1 and of 200 concepts among 12,288 latents: time beside the bare product with
+the SAE's encoder, and memory beside the formula. For docs/speed.md.
+
+python -m benchmarks.find --out build/find                     a share of the prompts, in a few minutes
+python -m benchmarks.find --out build/find --whole             all of them, for all concepts at once
+python benchmarks/document.py docs/speed.md find build/find/find.md
+
+Embeddings of 30,000 prompts (77 positions of width 768, float16) are written to a memory-mapped file, a block at a
+time: noise, and in the target prompts of each concept the encoder row of its latent, so that the neuron to be found is
+known. Every prompt that is no target of a concept is a neutral one. The SAE is random, of a prompt code with k = 32.
+
+Times are CPU seconds of one process. On a share of the prompts, product and search for 1 concept take turns; then all
+concepts are searched for at once, on all prompts with --whole. The product is x @ W_enc.T in float32, which the search
+computes in, on embeddings that are converted as it converts them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from benchmarks.machine import in_turns, machine, ratio
+
+from snce.storage import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from snce.sae.model import SparseAutoencoder
+    from snce.text.harvest import Embeddings
+
+POSITIONS, WIDTH, LATENTS, K = 77, 768, 12_288, 32
+TARGETS = 50
+"""Prompts of each concept."""
+LOUD = 8.0
+"""How far the encoder row of a concept's latent is added; the noise along it has a standard deviation of 1."""
+
+
+def make_sae() -> SparseAutoencoder:
+    import torch
+
+    from snce.sae.model import SAEConfig, SparseAutoencoder
+
+    torch.manual_seed(0)
+    return SparseAutoencoder(SAEConfig(WIDTH, LATENTS, K)).eval().requires_grad_(False)
+
+
+def make_embeddings(folder: Path, prompts: int, concepts: int) -> None:
+    """Written block by block; latent c is that of concept c, and prompts c * TARGETS and following are its targets."""
+    import torch
+
+    from snce.text.positions import BEGIN, END, PADDING, WORD
+
+    rng, rows = torch.Generator().manual_seed(1), make_sae().W_enc
+    words = torch.randint(4, 20, (prompts, 1), generator=rng)
+    place = torch.arange(POSITIONS).expand(prompts, -1)
+    kinds = torch.full((prompts, POSITIONS), PADDING, dtype=torch.uint8)
+    kinds[place <= words], kinds[place == words + 1], kinds[place == 0] = WORD, END, BEGIN
+    store = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float16, (prompts, POSITIONS, WIDTH))
+    for i in range(0, prompts, 256):
+        x = torch.randn(min(256, prompts - i), POSITIONS, WIDTH, generator=rng)
+        for j in range(i, min(i + len(x), concepts * TARGETS)):
+            x[j - i, 4:] += LOUD * rows[j // TARGETS]
+        store[i : i + len(x)] = x.half().numpy()
+    store.flush()
+    np.save(folder / "kinds.npy", kinds.numpy())
+
+
+def read_embeddings(folder: Path, prompts: int) -> Embeddings:
+    import torch
+
+    from snce.text.harvest import Embeddings
+
+    x = torch.from_numpy(np.load(folder / "x.npy", mmap_mode="c"))
+    return Embeddings(x[:prompts], torch.from_numpy(np.load(folder / "kinds.npy"))[:prompts])
+
+
+def concepts_among(prompts: int, concepts: int) -> dict[str, tuple[Any, Any]]:
+    """Target and neutral prompts of concepts whose targets are all among the first `prompts`."""
+    numbers = np.arange(prompts)
+    fit = min(concepts, prompts // TARGETS - 1)
+    return {
+        str(c): (range(c * TARGETS, (c + 1) * TARGETS), np.delete(numbers, slice(c * TARGETS, (c + 1) * TARGETS)))
+        for c in range(fit)
+    }
+
+
+def product(sae: SparseAutoencoder, data: Embeddings, dtype: Any) -> None:
+    """x @ W_enc.T of all prompts, in blocks of the size that is best for it here."""
+    import torch
+
+    size = 16
+    weights = sae.W_enc.to(dtype).T
+    x = torch.empty(size * POSITIONS, WIDTH, dtype=dtype)
+    out = torch.empty(size * POSITIONS, LATENTS, dtype=dtype)
+    for i in range(0, len(data), size):
+        block = data.x[i : i + size].flatten(0, 1)
+        torch.mm(x[: len(block)].copy_(block), weights, out=out[: len(block)])
+
+
+class PeakMemory:
+    """The most memory of its own that the process held within the block, above what it held before; bytes. Pages of a
+    memory-mapped file are not counted: the system takes them back when it likes."""
+
+    def __enter__(self) -> PeakMemory:
+        self._before = self.peak = _anonymous()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.above = self.peak - self._before
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.002):
+            self.peak = max(self.peak, _anonymous())
+
+
+def _anonymous() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return 1024 * int(line.split()[1])
+    raise SystemExit("memory is measured on Linux only")
+
+
+def measure_time(folder: Path, share: int, rounds: int) -> dict[str, Any]:
+    """CPU seconds of product and search, in turns, on the first `share` prompts."""
+    import torch
+
+    from snce.neurons.find import find_many
+
+    sae, data = make_sae(), read_embeddings(folder, share)
+    one = concepts_among(share, 1)
+    work = {
+        "product": lambda: product(sae, data, torch.float32),
+        "search": lambda: find_many(sae, data, one),
+        "bfloat16": lambda: product(sae, data, torch.bfloat16),
+    }
+    return {"prompts": share, "rounds": rounds, "cpu_seconds": in_turns(work, rounds)}
+
+
+def measure_memory(folder: Path, prompts: int, concepts: int) -> dict[str, Any]:
+    """Peak memory of one search for all concepts, and whether it found what is known."""
+    from snce.neurons.find import find_bytes, find_many
+
+    sae, data, many = make_sae(), read_embeddings(folder, prompts), concepts_among(prompts, concepts)
+    find_many(sae, read_embeddings(folder, 16), {"0": ([0], [1])})  # what the libraries set up at their first use
+    cpu = time.process_time()
+    with PeakMemory() as memory:
+        found = find_many(sae, data, many)
+    return {
+        "prompts": prompts,
+        "concepts": len(many),
+        "found": sum(cards[0].neuron == int(name) for name, cards in found.items()),
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_bytes": memory.above,
+        "process_bytes": memory.peak,
+        "formula_bytes": find_bytes(sae.config, prompts, POSITIONS),
+        "file_bytes": data.x.numel() * data.x.element_size(),
+    }
+
+
+def rows(result: dict[str, Any]) -> Iterator[str]:
+    timed, memory = result["time"], result["memory"]
+    seconds, n = timed["cpu_seconds"], timed["prompts"]
+    bare = median(seconds["product"]) / n
+    each, cpu = memory["cpu_seconds"] / memory["prompts"], memory["cpu_seconds"]
+    yield "| what | CPU ms per prompt | speed, of the bare product's |"
+    yield "|---|---|---|"
+    yield f"| bare product, float32 | {1000 * bare:.2f} | 1 |"
+    speed = ratio(seconds["product"], seconds["search"])
+    yield f"| 1 concept | {1000 * median(seconds['search']) / n:.2f} | {speed} |"
+    yield f"| {memory['concepts']} concepts at once | {1000 * each:.2f} | {bare / each:.2f} |"
+    yield f"| bare product, bfloat16, for comparison | {1000 * median(seconds['bfloat16']) / n:.2f} | |"
+    yield ""
+    yield "| prompts | embeddings on disk | concepts | right neuron first | CPU s | peak memory | by the formula |"
+    yield "|---|---|---|---|---|---|---|"
+    yield (
+        f"| {memory['prompts']:,} | {memory['file_bytes'] / 1e9:.2f} GB | {memory['concepts']} | "
+        f"{memory['found']} of {memory['concepts']} | {cpu:,.0f} | {memory['peak_bytes'] / 1e6:.0f} MB | "
+        f"{memory['formula_bytes'] / 1e6:.0f} MB |"
+    )
+    yield ""
+    yield (
+        f"Product and 1 concept: {n:,} prompts, medians of {timed['rounds']} turns with their 95 % intervals. "
+        f"All concepts at once: {memory['prompts']:,} of {result['prompts']:,} prompts, once. Memory: above the "
+        f"{WIDTH} x {LATENTS:,} SAE and the memory-mapped file; with the SAE and the libraries the process held "
+        f"{memory['process_bytes'] / 1e6:.0f} MB of its own. {result['machine']}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tables, and for the embeddings")
+    parser.add_argument("--prompts", type=int, default=30_000)
+    parser.add_argument("--concepts", type=int, default=200)
+    parser.add_argument(
+        "--share", type=int, default=512, help="prompts that take turns; without --whole, all there are"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--whole", action="store_true", help="search all prompts for all concepts")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--keep", action="store_true", help="leave the embeddings where they are")
+    args = parser.parse_args()
+    from benchmarks.full_size import in_process
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    folder, threads = args.out / "embeddings", args.threads
+    folder.mkdir(exist_ok=True)
+    searched = args.prompts if args.whole else min(args.prompts, args.share)
+    share = min(args.share, searched)
+    try:
+        in_process(threads, make_embeddings, folder, searched, args.concepts)
+        timed, _ = in_process(threads, measure_time, folder, share, args.rounds)
+        memory, _ = in_process(threads, measure_memory, folder, searched, args.concepts)
+    finally:
+        if not args.keep:
+            shutil.rmtree(folder)
+    result = {"prompts": args.prompts, "time": timed, "memory": memory, "machine": machine(threads)}
+    write_text(args.out / "find.json", json.dumps(result, indent=1) + "\n")
+    text = "\n".join(rows(result)) + "\n"
+    write_text(args.out / "find.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""What an eraser adds to the text encoder: CPU time per prompt and memory, for 1, 10 and 100 concepts, beside edits
+that take the whole SAE. For docs/speed.md.
+
+python -m benchmarks.inference --out build/inference
+python benchmarks/document.py docs/speed.md inference build/inference/inference.md
+
+Two text encoders: CLIP ViT-L/14 of the size that Stable Diffusion 1.x has, with random weights (time does not ask what
+the weights are), and Emblem's. One prompt at a time. An eraser has one neuron for each concept; either all of them
+fire, or none does, as in most prompts. Two figures of each:
+
+- the edit alone, called by itself on the encoder's output;
+- whole calls of the encoder, with each eraser attached and with none, in turns. It is attached before the clock runs,
+  as it is once in a pipeline's life, and a call that is not counted goes before those that are. The encoder without
+  an eraser takes two of the turns: what the second adds to the first is the noise of the machine.
+
+Peers, as `snce.bench.methods` has them, on a random SAE: ItD codes and reconstructs every prompt with its whole SAE
+before it decides whether to edit it; Concept Steerers add one change, made beforehand, to every prompt there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchmarks.machine import in_turns, interval, machine
+
+from snce.storage import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from snce.erase.eraser import ConceptEraser
+    from snce.text.towers import TextTower
+
+CONCEPTS = (1, 10, 100)
+EDITS = 20
+"""Times in a row that an edit is called in a turn."""
+AGAIN = "none, again"
+
+
+class Size(NamedTuple):
+    name: str
+    latents: int
+    k: int
+    calls: int
+    """Of the encoder in a row."""
+
+
+SIZES = {
+    "full": Size("CLIP ViT-L/14, random weights", 12_288, 32, 2),
+    "emblem": Size("Emblem", 640, 4, 10),
+}
+
+
+def clip_vit_l() -> TextTower:
+    """The text encoder of Stable Diffusion 1.x, with random weights."""
+    import torch
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from snce.text.towers import TextTower
+
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=49_408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+        max_position_embeddings=77, hidden_act="quick_gelu", bos_token_id=49_406, eos_token_id=49_407,
+        pad_token_id=49_407,
+    )  # fmt: skip
+    return TextTower(CLIPTextModel(config).eval(), None, "final_layer_norm")
+
+
+def prompt_of(tower: TextTower, which: str) -> Any:
+    """Token ids of one prompt, [1, positions]."""
+    import torch
+
+    if which == "emblem":
+        return tower.tokenize(["a red cigarette and a church, noto style"]).ids
+    ids = torch.full((1, 77), 49_407)
+    ids[0, 0], ids[0, 1:13] = 49_406, torch.randint(0, 49_000, (12,), generator=torch.Generator().manual_seed(1))
+    return ids
+
+
+def eraser_of(n: int, width: int, fingerprint: str, fires: bool) -> ConceptEraser:
+    """A neuron for each of n concepts, of a prompt code, that fires in any prompt or in none."""
+    import torch
+
+    from snce.erase.edit import Neurons
+    from snce.erase.eraser import ConceptEraser, compose
+
+    rng = torch.Generator().manual_seed(n)
+    neurons = Neurons(
+        encoder=torch.randn(n, width, generator=rng) / width**0.5,
+        bias=torch.full((n,), 5.0),
+        threshold=torch.full((n,), 0.0 if fires else 1e6),
+        decoder=torch.randn(n, width, generator=rng) / width,
+        strength=torch.full((n,), 1.25),
+        whole_prompt=torch.ones(n, dtype=torch.bool),
+        level=torch.full((n,), 4.0),
+    )
+    return compose([ConceptEraser(neurons, tuple(f"concept {i}" for i in range(n)), fingerprint)])
+
+
+def measure(which: str, rounds: int) -> dict[str, Any]:
+    """CPU seconds by what was timed, and bytes by method."""
+    import torch
+
+    from snce.bench.methods.itd import DeactivationErasure
+    from snce.bench.methods.steerers import SteeringErasure, steering
+    from snce.emblem.load import load
+    from snce.erase.edit import activations, amounts
+    from snce.sae.model import SAEConfig, SparseAutoencoder
+    from snce.text.positions import BEGIN, WORD
+    from snce.text.towers import TextTower
+
+    tower = clip_vit_l() if which == "full" else TextTower.from_pipeline(load())
+    ids = prompt_of(tower, which)
+    seen: list[Any] = []
+    handle = tower.module.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    with torch.no_grad():
+        tower.encoder(ids)
+    handle.remove()
+    x, width = seen[0], seen[0].shape[-1]
+    kinds = torch.full(ids.shape, WORD, dtype=torch.uint8)
+    kinds[:, 0] = BEGIN
+    size = SIZES[which]
+    sae = SparseAutoencoder(SAEConfig(width, size.latents, size.k)).eval().requires_grad_(False)
+    itd = DeactivationErasure(sae, torch.arange(1), -8.0, 0.0)
+    steerers = SteeringErasure(-0.5 * steering(sae, x, kinds)[0])
+    states = {"fire": True, "silent": False}
+    erasers = {
+        f"{n} {state}": eraser_of(n, width, tower.fingerprint, fires)
+        for n in CONCEPTS
+        for state, fires in states.items()
+    }
+    for name, eraser in erasers.items():
+        firing = (amounts(activations(x, eraser.neurons), eraser.neurons) > 0).any(1)
+        assert bool(firing.all() if name.endswith("fire") else (~firing).all())
+
+    work: dict[str, Any] = {"encoder": lambda: tower.encoder(ids)}
+    for name, eraser in erasers.items():
+        work[f"{name} edit"] = lambda eraser=eraser: eraser.edit(x)
+    work |= {"itd edit": lambda: itd.edit(x, kinds), "steerers edit": lambda: steerers.edit(x, kinds)}
+    with torch.no_grad():
+        edits = in_turns(work, rounds, {name: EDITS for name in work if name not in ("encoder", "itd edit")})
+        whole = _whole_calls(tower, ids, erasers, rounds, size.calls)
+    nbytes = {name: eraser.nbytes for name, eraser in erasers.items()}
+    return {
+        "positions": x.shape[1],
+        "width": width,
+        "latents": size.latents,
+        "cpu_seconds": edits,
+        "whole_calls": whole,
+        "bytes": nbytes | {"itd": itd.nbytes, "steerers": steerers.nbytes},
+    }
+
+
+def _whole_calls(
+    tower: TextTower, ids: Any, erasers: dict[str, ConceptEraser], rounds: int, calls: int
+) -> dict[str, list[float]]:
+    """CPU seconds of a call, by eraser; "none" and `AGAIN` without one."""
+    seconds: dict[str, list[float]] = {name: [] for name in ("none", AGAIN, *erasers)}
+    for i in range(rounds):
+        for name in list(seconds)[:: 1 if i % 2 else -1]:  # so that none always comes after the same other
+            with erasers[name].attach(tower) if name in erasers else nullcontext():
+                tower.encoder(ids)
+                start = time.process_time()
+                for _ in range(calls):
+                    tower.encoder(ids)
+                seconds[name].append((time.process_time() - start) / calls)
+    return seconds
+
+
+def rows(results: dict[str, Any], which: list[str]) -> Iterator[str]:
+    yield "| text encoder | edit | memory | CPU ms per prompt | of the text encoder | added to whole calls |"
+    yield "|---|---|---|---|---|---|"
+    for key in which:
+        it = results[key]
+        encoder, calls = median(it["cpu_seconds"]["encoder"]), it["whole_calls"]
+        for name, times in calls.items():
+            added = percent([b / a - 1 for a, b in zip(calls["none"], times, strict=True)])
+            if name == "none":
+                yield f"| {SIZES[key].name} | none | | {1000 * encoder:.2f} | | |"
+            elif name == AGAIN:
+                yield f"| | {AGAIN} | | | | {added} |"
+            else:
+                n, state = name.split()
+                told = f"{n} concept{'s' if n != '1' else ''}, {'silent' if state == 'silent' else 'all fire'}"
+                yield f"| | eraser, {told} | {cells(it, name)} | {added} |"
+        yield f"| | ItD, SAE of {it['latents']:,} latents | {cells(it, 'itd')} | |"
+        yield f"| | Concept Steerers, change made beforehand | {cells(it, 'steerers')} | |"
+
+
+def cells(it: dict[str, Any], name: str) -> str:
+    seconds = it["cpu_seconds"][f"{name} edit"]
+    share = [a / b for a, b in zip(seconds, it["cpu_seconds"]["encoder"], strict=True)]
+    nbytes = it["bytes"][name]
+    size = f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:.1f} KB"
+    return f"{size} | {1000 * median(seconds):.3f} | {percent(share)}"
+
+
+def percent(values: list[float]) -> str:
+    middle, low, high = interval(values)
+    return f"{middle:.2%} ({low:.2%} to {high:.2%})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--encoders", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    from benchmarks.full_size import in_process
+
+    results = {which: in_process(args.threads, measure, which, args.rounds)[0] for which in args.encoders}
+    args.out.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(rows(results, args.encoders))
+    text += f"\n\nMedians of {args.rounds} turns with their 95 % intervals. {machine(args.threads)}.\n"
+    write_text(args.out / "inference.json", json.dumps(results, indent=1) + "\n")
+    write_text(args.out / "inference.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ PARALLEL := --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs slow ecosystem ecosystem-tests ray ray-tests emblem
+.PHONY: help demo test lint docs slow ecosystem ecosystem-tests ray ray-tests emblem peers
 
 help:
 	@echo 'make demo       erase a concept from Emblem, the embedded model, and show it: demo/grid.png'
@@ -21,6 +21,7 @@ help:
 	@echo 'make slow       the tests that take minutes each'
 	@echo 'make ecosystem  the tests beside SAELens, sparsify and eval-unlearn, in an environment of their own'
 	@echo 'make ray        the tests on a Ray cluster of this machine, in an environment of their own'
+	@echo 'make peers      environments of the libraries that benchmarks/sae_training.py compares with'
 	@echo 'make emblem     make Emblem again from nothing (hours; needs npm)'
 	@echo
 	@echo 'Options: make demo ARGS="--concept bomb --out runs/bomb", make test ARGS="-k eraser", PYTHON=python3.12'
@@ -56,6 +57,15 @@ ray:
 
 ray-tests: $(READY)-ray,bench,tests
 	$(BIN)/python -m pytest -m ray tests/engines $(ARGS)
+
+# the libraries that benchmarks/sae_training.py trains beside; each list is complete, so that none pulls in torchvision
+PEERS := sae_lens dictionary_learning sparsify overcomplete
+peers: $(PEERS:%=.venv-peers/%/.ready)
+
+.venv-peers/%/.ready: benchmarks/peers/%.txt
+	$(PYTHON) -m venv .venv-peers/$*
+	.venv-peers/$*/bin/python -m pip install --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
 
 emblem: $(READY)-recipes
 	$(BIN)/python -m recipes.emblem

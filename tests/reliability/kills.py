@@ -21,7 +21,8 @@ _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 class Outcome(NamedTuple):
-    killed: bool
+    code: int
+    """0, 2 for a clear error, -9 for a process that was killed."""
     operations: int
     """On files, if it came to its end."""
     seconds: float
@@ -57,6 +58,7 @@ class Shop:
         kill_at: int | None = None,
         kill_after: float | None = None,
         few_prompts: bool = False,
+        largest_file: int | None = None,
     ) -> Outcome:
         """Run a command.
 
@@ -64,10 +66,12 @@ class Shop:
             folder: where it writes.
             kill_at: it dies just before this operation on a file under the folder.
             kill_after: its whole process group is killed when it has had so many seconds of CPU time.
+            largest_file: bytes after which writing fails, as on a full disk.
         """
         log, counted = self.scratch / "log", self.scratch / "counted"
         counted.unlink(missing_ok=True)
-        job = {"command": command, "folder": str(folder), "kill_at": kill_at, "few_prompts": few_prompts}
+        job = {"command": command, "folder": str(folder), "kill_at": kill_at, "few_prompts": few_prompts,
+               "largest_file": largest_file}  # fmt: skip
         assert self.process.stdin
         self.process.stdin.write(json.dumps(job | {"log": str(log), "counted": str(counted)}) + "\n")
         self.process.stdin.flush()
@@ -75,8 +79,8 @@ class Shop:
         seconds = _watch(pid, kill_after)
         code = int(self._line())
         output = log.read_text()
-        assert code in (0, -signal.SIGKILL), output
-        return Outcome(code != 0, int(counted.read_text()) if code == 0 else 0, seconds, output)
+        assert code in (0, 2, -signal.SIGKILL), output
+        return Outcome(code, int(counted.read_text()) if code >= 0 else 0, seconds, output)
 
     def _line(self) -> str:
         assert self.process.stdout
@@ -128,8 +132,9 @@ def kill_again_and_again(
             else:
                 moment = {"kill_after": random.uniform(0, whole.seconds)}
             outcome = shop.run(command(folder), folder, few_prompts=few_prompts, **moment)
-            check(folder, not outcome.killed)
-            if not outcome.killed:
+            check(folder, outcome.code == 0)
+            if outcome.code == 0:
                 break
+            assert outcome.code == -signal.SIGKILL, outcome.output
             killed += 1
     return killed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -44,12 +45,13 @@ def few_prompts() -> None:
     plan.sizes_for = lambda _: Sizes(direct=2, synonym=1, sentence=1, pair=2, neighbour=1, other=1)
 
 
-def run(job: dict[str, Any]) -> None:
-    """Run a command and end the process."""
+def run(job: dict[str, Any], log: int) -> None:
+    """Run a command and end the process. `log`: where its output goes."""
     os.setsid()
-    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(log, stream)
+    if job["largest_file"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)
     if job["few_prompts"]:
         few_prompts()
     from snce.cli import main
@@ -74,10 +76,16 @@ def serve() -> None:
     import_everything()
     print("ready", flush=True)
     for line in sys.stdin:
+        job = json.loads(line)
+        output, log = os.pipe()  # holds more than any command says; a file would fall under the limit on files
         if (pid := os.fork()) == 0:
-            run(json.loads(line))
+            run(job, log)
+        os.close(log)
         print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with os.fdopen(output, "rb") as said:
+            Path(job["log"]).write_bytes(said.read())
+        print(code, flush=True)
 
 
 def import_everything() -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from snce.errors import SnceError
 from snce.temporaries import temporary_file
+from snce.text.unicode import check_unicode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,18 +18,21 @@ if TYPE_CHECKING:
 
 
 def stdout() -> Console:
-    """For results. Made anew each time: it must write to the `sys.stdout` of now.
-
-    What a terminal cannot show, such as a file name that is no Unicode, is escaped.
-    """
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """For results. Made anew each time: it must write to the `sys.stdout` of now."""
+    _escape(sys.stdout)
     return Console(highlight=False)
 
 
 def stderr() -> Console:
     """For errors, warnings and notes."""
+    _escape(sys.stderr)
     return Console(stderr=True, highlight=False)
+
+
+def _escape(stream: Any) -> None:
+    """What a terminal cannot show, such as a file name that is no Unicode, is escaped: it must not end the command."""
+    if isinstance(stream, TextIOWrapper) and stream.errors != "backslashreplace":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def on_terminal() -> bool:
@@ -87,6 +91,7 @@ def check_output(path: Path, *suffixes: str) -> None:
     """
     if path.is_dir():
         raise SnceError(f"cannot write {path}: it is a folder; give the path of a file")
+    check_unicode([path.name])  # safetensors could not read it
     if suffixes and path.suffix.lower() not in suffixes:
         raise SnceError(f"--out {path} must end in {' or '.join(suffixes)}")
     check_folder(path.parent)
@@ -98,6 +103,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         SnceError: they cannot.
     """
+    check_unicode([str(folder)])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_file(folder):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import resource
+import re
 import sys
 import time
 import types
@@ -119,7 +119,7 @@ def sae_lens(job: Job):
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=job.d, d_sae=job.m, k=job.k, apply_b_dec_to_input=True))
     config = SAETrainerConfig(
         total_training_samples=job.steps * job.batch, train_batch_size_samples=job.batch, lr=job.lr,
-        lr_warm_up_steps=round(0.05 * job.steps), lr_decay_steps=round(0.3 * job.steps), autocast=True,
+        lr_warm_up_steps=round(0.05 * job.steps), lr_decay_steps=round(0.3 * job.steps), lr_end=0.0, autocast=True,
         dead_feature_window=150,
     )  # fmt: skip
     trainer = SAETrainer(config, sae, iter(()))
@@ -200,6 +200,12 @@ def overcomplete(job: Job):
 LIBRARIES = {f.__name__: f for f in (snce, plain, sae_lens, dictionary_learning, sparsify, overcomplete)}
 
 
+def peak_memory() -> float:
+    """MiB resident at most, of this program alone (`getrusage` begins with what the parent had)."""
+    found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else float("nan")
+
+
 def main() -> None:
     answer = sys.stdout
     sys.stdout = sys.stderr  # what a library prints is no answer
@@ -216,8 +222,7 @@ def main() -> None:
                 flat = torch.cat([part.float().flatten() for part in weights()])
                 torch.from_file(argument.strip(), shared=True, size=len(flat)).copy_(flat)
         spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(spent | {"peak_mib": peak}), file=answer, flush=True)
+        print(json.dumps(spent | {"peak_mib": peak_memory()}), file=answer, flush=True)
 
 
 if __name__ == "__main__":

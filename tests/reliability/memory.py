@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from snce.bench.join import read_summary
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
-from snce.sae.formats import load_sae
+from snce.sae.formats import SAEOrigin, load_sae, save_sae
+from snce.sae.model import SAEConfig
 from snce.text.prompts import Concept, read_prompts
+from tests.examples import random_eraser, random_sae
 
 READERS = {
     "eraser": ConceptEraser.load,
@@ -29,10 +32,20 @@ def memory(name: str) -> int:
     return 1024 * int(status.split(f"{name}:")[1].split()[0])
 
 
+def warm_up() -> None:
+    """Read small files: what the first one makes PyTorch import is not the file's."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.safetensors"
+        random_eraser(0).save(path)
+        ConceptEraser.load(path)
+        save_sae(random_sae(0, SAEConfig(8, latents=12, k=3)), path, SAEOrigin("f"))
+        load_sae(path)
+
+
 if __name__ == "__main__":
     kind, file = sys.argv[1:]
     torch.set_num_threads(1)
-    torch.isfinite(torch.randn(1000)).all()  # what the first product of a process takes is not the file's
+    warm_up()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts here
     before = memory("VmRSS")
     try:

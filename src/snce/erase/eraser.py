@@ -14,6 +14,7 @@ from torch import Tensor
 from snce.erase.edit import Neurons, edit, prompt_activation
 from snce.errors import SnceError
 from snce.hub.mixin import HubMixin
+from snce.storage import is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,7 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
         if len(self.concepts) != n:
             raise SnceError(f"{n} neurons but {len(self.concepts)} concept names")
         for name, tensor in self.neurons._asdict().items():
-            if not torch.isfinite(tensor.float()).all():
+            if not is_finite(tensor):
                 raise SnceError(f"eraser tensor {name!r} holds NaN or infinity")
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snce.errors import SnceError
 from snce.sae.model import SAEConfig, SparseAutoencoder
-from snce.storage import parse_json, read_metadata, read_tensors, write_tensors
+from snce.storage import is_finite, parse_json, read_metadata, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,5 +155,5 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str
             raise SnceError(f"{path} lacks the tensor {name!r}")
         if tuple(tensors[name].shape) != shape:
             raise SnceError(f"{path}: {name!r} has shape {list(tensors[name].shape)} where {list(shape)} was expected")
-        if not tensors[name].is_floating_point() or not torch.isfinite(tensors[name].float()).all():
+        if not tensors[name].is_floating_point() or not is_finite(tensors[name]):
             raise SnceError(f"{path}: {name!r} holds NaN, infinity, or no floating-point numbers")

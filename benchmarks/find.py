@@ -19,14 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import threading
 import time
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from benchmarks.machine import in_turns, machine, ratio
+from benchmarks.machine import PeakMemory, in_turns, machine, ratio
 
 from snce.storage import write_text
 
@@ -103,34 +102,6 @@ def product(sae: SparseAutoencoder, data: Embeddings, dtype: Any) -> None:
     for i in range(0, len(data), size):
         block = data.x[i : i + size].flatten(0, 1)
         torch.mm(x[: len(block)].copy_(block), weights, out=out[: len(block)])
-
-
-class PeakMemory:
-    """The most memory of its own that the process held within the block, above what it held before; bytes. Pages of a
-    memory-mapped file are not counted: the system takes them back when it likes."""
-
-    def __enter__(self) -> PeakMemory:
-        self._before = self.peak = _anonymous()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self.above = self.peak - self._before
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.002):
-            self.peak = max(self.peak, _anonymous())
-
-
-def _anonymous() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return 1024 * int(line.split()[1])
-    raise SystemExit("memory is measured on Linux only")
 
 
 def measure_time(folder: Path, share: int, rounds: int) -> dict[str, Any]:

@@ -6,9 +6,11 @@ python benchmarks/document.py docs/speed.md inference build/inference/inference.
 
 Two text encoders: CLIP ViT-L/14 of the size that Stable Diffusion 1.x has, with random weights (time does not ask what
 the weights are), and Emblem's. One prompt at a time. An eraser has one neuron for each concept; either all of them
-fire, or none does, as in most prompts. Two figures of each:
+fire, or none does, as in most prompts. Three figures of each:
 
-- the edit alone, called by itself on the encoder's output;
+- the edit alone, called by itself on the encoder's output, time after time;
+- the edit in place, within a call of the encoder, where its code and its numbers are no longer in the caches: this is
+  what it costs;
 - whole calls of the encoder, with each eraser attached and with none, in turns. It is attached before the clock runs,
   as it is once in a pipeline's life, and a call that is not counted goes before those that are. The encoder without
   an eraser takes two of the turns: what the second adds to the first is the noise of the machine.
@@ -21,12 +23,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.encoder_calls import AGAIN, in_place, whole_calls
 from benchmarks.machine import in_turns, interval, machine
 
 from snce.storage import write_text
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 CONCEPTS = (1, 10, 100)
 EDITS = 20
 """Times in a row that an edit is called in a turn."""
-AGAIN = "none, again"
 
 
 class Size(NamedTuple):
@@ -52,7 +52,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "full": Size("CLIP ViT-L/14, random weights", 12_288, 32, 2),
+    "full": Size("CLIP ViT-L/14, random weights", 12_288, 32, 1),
     "emblem": Size("Emblem", 640, 4, 10),
 }
 
@@ -146,46 +146,32 @@ def measure(which: str, rounds: int) -> dict[str, Any]:
     work |= {"itd edit": lambda: itd.edit(x, kinds), "steerers edit": lambda: steerers.edit(x, kinds)}
     with torch.no_grad():
         edits = in_turns(work, rounds, {name: EDITS for name in work if name not in ("encoder", "itd edit")})
-        whole = _whole_calls(tower, ids, erasers, rounds, size.calls)
+        placed = in_place(tower, ids, erasers, {"itd": itd, "steerers": steerers}, kinds, rounds)
+        whole = whole_calls(tower, ids, erasers, rounds, size.calls)
     nbytes = {name: eraser.nbytes for name, eraser in erasers.items()}
     return {
         "positions": x.shape[1],
         "width": width,
         "latents": size.latents,
         "cpu_seconds": edits,
+        "in_place": placed,
         "whole_calls": whole,
         "bytes": nbytes | {"itd": itd.nbytes, "steerers": steerers.nbytes},
     }
 
 
-def _whole_calls(
-    tower: TextTower, ids: Any, erasers: dict[str, ConceptEraser], rounds: int, calls: int
-) -> dict[str, list[float]]:
-    """CPU seconds of a call, by eraser; "none" and `AGAIN` without one."""
-    seconds: dict[str, list[float]] = {name: [] for name in ("none", AGAIN, *erasers)}
-    for i in range(rounds):
-        for name in list(seconds)[:: 1 if i % 2 else -1]:  # so that none always comes after the same other
-            with erasers[name].attach(tower) if name in erasers else nullcontext():
-                tower.encoder(ids)
-                start = time.process_time()
-                for _ in range(calls):
-                    tower.encoder(ids)
-                seconds[name].append((time.process_time() - start) / calls)
-    return seconds
-
-
 def rows(results: dict[str, Any], which: list[str]) -> Iterator[str]:
-    yield "| text encoder | edit | memory | CPU ms per prompt | of the text encoder | added to whole calls |"
-    yield "|---|---|---|---|---|---|"
+    yield "| text encoder | edit | memory | alone, CPU ms | in place, CPU ms | in place, of the encoder | whole calls |"
+    yield "|---|---|---|---|---|---|---|"
     for key in which:
         it = results[key]
         encoder, calls = median(it["cpu_seconds"]["encoder"]), it["whole_calls"]
         for name, times in calls.items():
             added = percent([b / a - 1 for a, b in zip(calls["none"], times, strict=True)])
             if name == "none":
-                yield f"| {SIZES[key].name} | none | | {1000 * encoder:.2f} | | |"
+                yield f"| {SIZES[key].name}, {1000 * encoder:.1f} CPU ms | none | | | | | |"
             elif name == AGAIN:
-                yield f"| | {AGAIN} | | | | {added} |"
+                yield f"| | {AGAIN} | | | | | {added} |"
             else:
                 n, state = name.split()
                 told = f"{n} concept{'s' if n != '1' else ''}, {'silent' if state == 'silent' else 'all fire'}"
@@ -195,11 +181,12 @@ def rows(results: dict[str, Any], which: list[str]) -> Iterator[str]:
 
 
 def cells(it: dict[str, Any], name: str) -> str:
-    seconds = it["cpu_seconds"][f"{name} edit"]
-    share = [a / b for a, b in zip(seconds, it["cpu_seconds"]["encoder"], strict=True)]
+    alone, placed = median(it["cpu_seconds"][f"{name} edit"]), it["in_place"][name]
+    encoder = median(it["cpu_seconds"]["encoder"])
     nbytes = it["bytes"][name]
     size = f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:.1f} KB"
-    return f"{size} | {1000 * median(seconds):.3f} | {percent(share)}"
+    share = percent([spent / encoder for spent in placed])
+    return f"{size} | {1000 * alone:.3f} | {1000 * median(placed):.3f} | {share}"
 
 
 def percent(values: list[float]) -> str:

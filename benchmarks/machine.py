@@ -1,9 +1,10 @@
-"""Times on a machine that others use, too: CPU seconds, in turns, with what they were taken on."""
+"""Time and memory on a machine that others use, too: CPU seconds in turns, the peak of a process's own memory."""
 
 from __future__ import annotations
 
 import os
 import platform
+import threading
 import time
 from math import sqrt
 from pathlib import Path
@@ -57,3 +58,31 @@ def machine(threads: int) -> str:
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     used = f"{threads} thread{'s' if threads > 1 else ''}"
     return f"{model}, {os.cpu_count()} cores, {used}; PyTorch {torch.__version__}"
+
+
+class PeakMemory:
+    """The most memory of its own that the process held within the block, above what it held before; bytes. Pages of a
+    memory-mapped file are not counted: the system takes them back when it likes."""
+
+    def __enter__(self) -> PeakMemory:
+        self._before = self.peak = _anonymous()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.above = self.peak - self._before
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.002):
+            self.peak = max(self.peak, _anonymous())
+
+
+def _anonymous() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return 1024 * int(line.split()[1])
+    raise SystemExit("memory is measured on Linux only")

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 from benchmarks import find, inference
-from benchmarks.machine import in_turns, interval, ratio
+from benchmarks.encoder_calls import AGAIN
+from benchmarks.machine import PeakMemory, in_turns, interval, ratio
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
@@ -39,7 +40,7 @@ def test_every_prompt_that_is_no_target_is_a_neutral_one(small):
 
 @linux
 def test_peak_memory_is_that_of_what_was_let_go_of_again():
-    with find.PeakMemory() as memory:
+    with PeakMemory() as memory:
         torch.ones(60_000_000).sum()
         torch.ones(20_000_000).sum()
     assert 200e6 < memory.above < 400e6
@@ -63,7 +64,8 @@ def test_work_takes_turns():
 def test_the_table_of_what_an_eraser_adds():
     it = inference.measure("emblem", rounds=1)
     assert it["bytes"]["1 fire"] == it["bytes"]["1 silent"] < it["bytes"]["100 fire"] < it["bytes"]["itd"]
-    assert it["whole_calls"].keys() - it["bytes"].keys() == {"none", inference.AGAIN}
+    assert it["whole_calls"].keys() - it["bytes"].keys() == {"none", AGAIN}
+    assert it["in_place"].keys() == it["bytes"].keys()
     lines = list(inference.rows({"emblem": it}, ["emblem"]))
     assert len(lines) == 2 + 1 + 1 + 6 + 2
-    assert {line.count("|") for line in lines} == {7}
+    assert {line.count("|") for line in lines} == {8}

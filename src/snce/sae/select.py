@@ -13,7 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROWS = 512
+ROWS = 256
 """Rows of the product that are held at a time: it is searched while it is in the cache."""
 CHUNK = 8
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from random import Random
 
 ROOT = Path(__file__).parents[2]
+MOST_KILLS = 4
+"""In one folder. What starts anew in each run would never come to its end."""
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -113,8 +116,8 @@ def kill_again_and_again(
     random: Random,
     few_prompts: bool = False,
 ) -> int:
-    """Run a command, kill it at a random operation or CPU second, run it again and so on until it is done; all that
-    again in fresh folders, until it was killed `kills` times. Returns how often it was.
+    """Run a command, kill it at a random operation or CPU second, run it again and so on, four kills at most, until it
+    is done; all that again in fresh folders, until it was killed `kills` times. Returns how often it was.
 
     Args:
         fresh: makes a folder.
@@ -125,9 +128,11 @@ def kill_again_and_again(
     check(folder, True)
     killed = 0
     while killed < kills:
-        folder = fresh()
-        while True:
-            if random.random() < 0.5:
+        folder, most = fresh(), min(MOST_KILLS, kills - killed)
+        for attempt in count():
+            if attempt >= most:
+                moment = {}
+            elif random.random() < 0.5:
                 moment = {"kill_at": random.randint(1, whole.operations)}
             else:
                 moment = {"kill_after": random.uniform(0, whole.seconds)}

@@ -18,6 +18,8 @@ NAMES = (
     "eraser", "old eraser", "eraser of towers", "SAE", "old SAE", "checkpoint", "cfg.json", "prompts.txt",
     "prompts.csv", "concept", "tuned.json", "summary.json",
 )  # fmt: skip
+OF_CONTENTS = ("concept ", "a concept ", "this SAE ", "the SAE ")
+"""Complaints of what a whole file says do not name the file."""
 QUICK, SLOW = 25, 1000
 every_parser = pytest.mark.parametrize("name", NAMES)
 
@@ -71,7 +73,7 @@ def fuzz(parser: Parser, folder: Path, examples: int) -> None:
         if complaint is None:
             parser.right(result, content)
         else:
-            assert path.name in complaint or "concept" in complaint, complaint
+            assert str(path.parent) in complaint or complaint.startswith(OF_CONTENTS), complaint
             assert len(complaint) < 1000
             complaint.encode()
         assert peak.value < 2 * len(content) + CONSTANT

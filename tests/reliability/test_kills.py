@@ -11,6 +11,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from snce.bench.costs import PREPARE, TIME
 from snce.bench.rows import read_rows
 from snce.storage import read_tensors
 from snce.temporaries import PREFIX
@@ -146,7 +147,7 @@ class SameFigures:
         summary = json.loads((folder / "summary.json").read_text())
         for methods in summary.values():
             for found in methods.values():
-                for name in [name for name in found if "seconds" in name]:
+                for name in (PREPARE, TIME):
                     del found[name]
         names = set(files_in(folder))
         if self.rows is None:

@@ -154,7 +154,8 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     yield f"| {memory['concepts']} concepts at once | {1000 * each:.2f} | {bare / each:.2f} |"
     yield f"| bare product, bfloat16, for comparison | {1000 * median(seconds['bfloat16']) / n:.2f} | |"
     yield ""
-    yield "| prompts | embeddings on disk | concepts | right neuron first | CPU s | peak memory | by the formula |"
+    columns = ("prompts", "embeddings on disk", "concepts", "right neuron first", "CPU s", "peak memory of the process")
+    yield f"| {' | '.join(columns)} | of tensors, by the formula |"
     yield "|---|---|---|---|---|---|---|"
     yield (
         f"| {memory['prompts']:,} | {memory['file_bytes'] / 1e9:.2f} GB | {memory['concepts']} | "
@@ -163,7 +164,8 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"Product and 1 concept: {n:,} prompts, medians of {timed['rounds']} turns with their 95 % intervals. "
+        f"Product and 1 concept: {n:,} prompts, medians of {timed['rounds']} turns, with the "
+        f"{'95 % interval' if timed['rounds'] > 5 else 'lowest and the highest'}. "
         f"All concepts at once: {memory['prompts']:,} of {result['prompts']:,} prompts, once. Memory: above the "
         f"{WIDTH} x {LATENTS:,} SAE and the memory-mapped file; with the SAE and the libraries the process held "
         f"{memory['process_bytes'] / 1e6:.0f} MB of its own. {result['machine']}."

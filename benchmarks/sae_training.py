@@ -12,6 +12,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,21 +144,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), help="folder of their environments")
     parser.add_argument("--tokens", type=int, help="tokens of each run, in place of the setting's")
-    parser.add_argument("--only", choices=sorted(SETTINGS))
+    parser.add_argument("--only", choices=sorted(SETTINGS), help="keeps what --out has of the other")
     args = parser.parse_args()
-    import sys
-
     pythons: dict[str, Path | str] = {"snce": sys.executable, "plain": sys.executable}
     pythons |= {peer: args.peers.absolute() / peer / "bin" / "python" for peer in PEERS if peer not in pythons}
     missing = [str(python) for python in pythons.values() if not Path(python).exists()]
     if missing:
         raise SystemExit(f"no {', '.join(missing)}: run `make peers` first")
-    results = {}
+    store = args.out / "results.json"
+    results = json.loads(store.read_text()) if args.only and store.exists() else {}
     for name, setting in SETTINGS.items():
         if args.only in (None, name):
             tokens = args.tokens or setting.tokens
             results[name] = compare(name, Setting(**asdict(setting) | {"tokens": tokens}), pythons, args.out / name)
-            write_text(args.out / "results.json", json.dumps(results, indent=1))
+            write_text(store, json.dumps(results, indent=1))
     write_text(args.out / "table.md", table(results))
     picture(results, args.out / "sae_training.png")
     print(table(results))

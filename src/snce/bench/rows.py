@@ -70,6 +70,7 @@ class Cost:
     """What a method takes for one set of erased concepts."""
 
     prepare_seconds: float
+    """Of the processor (suite emblem), or by the clock (real models, which may be on a GPU)."""
     bytes: int
     """Of what must be shipped."""
     seconds_per_picture: float

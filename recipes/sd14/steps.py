@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from snce import cli
-from snce.bench.rows import slug
 from snce.errors import SnceError
+from snce.storage import slug
 
 from .caught import write_caught
 from .config import CATEGORIES, STEPS

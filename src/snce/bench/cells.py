@@ -15,12 +15,12 @@ from snce.bench.ablations import ABLATIONS
 from snce.bench.judged import Seen, look
 from snce.bench.lineup import METHODS, Workshop, setting_of, with_setting
 from snce.bench.prompts import KINDS, Sizes, erased_objects, held_out_synonym, precision_prompts, retained_objects
-from snce.bench.rows import SEPARATOR, Cost, Row, slug
+from snce.bench.rows import SEPARATOR, Cost, Row
 from snce.demo.grid import contact_sheet
 from snce.demo.pictures import BATCH, draw
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
-from snce.storage import kept_tensors
+from snce.storage import kept_tensors, slug
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -74,11 +73,6 @@ class Cost:
     bytes: int
     """Of what must be shipped."""
     seconds_per_picture: float
-
-
-def slug(name: str) -> str:
-    """A name as a part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def write_rows(path: Path, rows: Sequence[Row], metadata: dict[str, str]) -> None:

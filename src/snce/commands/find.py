@@ -161,7 +161,7 @@ def read_concepts(sources: "Sequence[str]") -> "tuple[dict[str, Concept], dict[s
 
 def eraser_file(folder: Path, concept: str) -> Path:
     """Where the eraser of one of several concepts goes."""
-    from snce.bench.rows import slug
+    from snce.storage import slug
 
     return folder / f"{slug(concept)}.safetensors"
 

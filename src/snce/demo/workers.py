@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from snce.demo.judging import judge_eraser
 from snce.demo.laboratory import Laboratory
 from snce.demo.prompts import test_set
-from snce.erase.build import STRENGTH
 from snce.engines.local import in_processes
+from snce.erase.build import STRENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -87,7 +87,7 @@ def build_eraser(
     Args:
         strength: of every neuron.
         fitted: take out what comes with the neuron (`fitted_directions`), not its decoder row alone.
-        levelled: take a neuron of a prompt code out as if every prompt were at least as full of it as target prompts are.
+        levelled: take a neuron of a prompt code out as if every prompt were as full of it as target prompts at least.
 
     Use prompts that did not choose the neuron, or the operating point on the card flatters it.
     """

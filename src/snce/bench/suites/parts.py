@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from snce.bench.rows import Cost, Row, read_metadata, read_rows, slug, write_rows
+from snce.bench.rows import Cost, Row, read_metadata, read_rows, write_rows
 from snce.bench.suites.judges import Verdict, detail_of
 from snce.demo.grid import save_png
 from snce.errors import SnceError
+from snce.storage import slug
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -100,7 +100,7 @@ def of_store() -> list[Cost]:
 
 def of_pictures() -> list[Cost]:
     from snce.commands.drawing import draw
-    from snce.commands.generate import GenerateOptions
+    from snce.commands.generate_options import GenerateOptions
     from snce.emblem.load import load
 
     pipe, options = load(), GenerateOptions("emblem", Path("x.png"))

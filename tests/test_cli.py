@@ -162,10 +162,10 @@ def test_version(capsys):
 def test_defaults_on_the_command_line_are_those_of_the_library():
     from inspect import signature
 
-    from snce.commands.find import FindOptions
+    from snce.commands.find_options import FindOptions
     from snce.commands.train import TrainOptions
+    from snce.demo.config import DemoConfig
     from snce.demo.laboratory import CAPTIONS, SAE, TRAINING
-    from snce.demo.run import DemoConfig
     from snce.erase.build import STRENGTH, build_eraser
     from snce.neurons.scores import RULES
     from snce.sae.model import SAEConfig

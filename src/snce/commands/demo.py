@@ -3,7 +3,7 @@
 from inspect import cleandoc
 
 from snce.commands.console import check_folder, stdout
-from snce.demo.run import DemoConfig
+from snce.demo.config import DemoConfig
 
 __all__ = ["DESCRIPTION", "DemoConfig", "run"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from snce.commands.generate import GenerateOptions
+    from snce.commands.generate_options import GenerateOptions
     from snce.erase.eraser import ConceptEraser
 
 

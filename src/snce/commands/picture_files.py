@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from snce.commands.generate import GenerateOptions
+    from snce.commands.generate_options import GenerateOptions
 
 _SETTINGS = "settings.json"
 

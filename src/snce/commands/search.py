@@ -7,7 +7,7 @@ from snce.commands.console import open_pipeline
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
-    from snce.commands.find import FindOptions
+    from snce.commands.find_options import FindOptions
     from snce.erase.eraser import ConceptEraser
     from snce.neurons.find import NeuronCard
     from snce.neurons.plot import ChosenNeuron

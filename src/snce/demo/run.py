@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
+    from snce.demo.config import DemoConfig
     from snce.demo.laboratory import Laboratory
     from snce.demo.measure import Outcome, Pictures
     from snce.demo.prompts import TestSet
@@ -18,34 +18,6 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Pictures per row of the grid."""
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Erase a concept from Emblem, the embedded model, and show what changed and what did not.
-
-    Trains a sparse autoencoder on the text encoder's embeddings, finds the one neuron of the concept, switches it off,
-    draws the same prompts with the same seeds before and after, and lets the judge say what it sees.
-    Writes DIR/grid.png, DIR/report.json and DIR/CONCEPT.safetensors (the eraser).
-    """
-
-    concept: str = "cigarette"
-    """An object or a style that Emblem draws (`snce concepts` lists them)."""
-    concepts: str | None = None
-    """Several, for a table in place of the picture (DIR/summary.md and concepts.md): "all" or "harmful" (but those that
-    chose the settings), or names with commas between them."""
-    out: Path = Path("demo")
-    """Folder for what it writes."""
-    strength: float = 1.25
-    """1 takes out what the neuron stands for, more goes past zero, 0 leaves everything as it is."""
-    rule: str = "modulated"
-    """Rule that chooses the neuron."""
-    captions: int = 10_000
-    """Captions that the sparse autoencoder is trained on."""
-    seed: int = 0
-    """Seed of the training."""
-    workers: int = 1
-    """Processes that judge the concepts of a table; one per core is best."""
 
 
 def run_demo(config: DemoConfig, console: Console) -> None:

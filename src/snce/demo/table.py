@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from snce.demo.config import DemoConfig
     from snce.demo.laboratory import Laboratory
-    from snce.demo.run import DemoConfig
     from snce.sae.train import TrainResult
 
 MEASURES = ("erased", "retention", "identical", "pair_target_gone", "pair_partner_kept")

@@ -71,8 +71,8 @@ def picture(results: dict[str, Any], path: Path) -> None:
         )
         for colour, (peer, entries) in zip(colours, turns.items(), strict=True):
             x, y = [e["tokens"] for e in entries], [e["fvu"] for e in entries]
-            curves.plot(x, y, marker=".", color=colour, label=NAMES[peer])
-        curves.set(yscale="log", xlabel="tokens", ylabel="FVU, held out")
+            curves.plot([n / 1000 for n in x], y, marker=".", color=colour, label=NAMES[peer])
+        curves.set(yscale="log", xlabel="thousand tokens", ylabel="FVU, held out")
         curves.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

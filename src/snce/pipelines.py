@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from snce.diffusers_folder import read_pipeline
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 EMBLEM = "emblem"
@@ -65,35 +62,6 @@ def pipeline_folder(model: str) -> Path:
         return Path(DiffusionPipeline.download(model, use_safetensors=True))
     except Exception as error:  # as in `load_pipeline`
         raise SnceError(f"cannot download model {model!r} (mistyped, or offline?): {_first_line(error)}") from error
-
-
-def read_pipeline(model: str | Path, **options: Any) -> Any:
-    """`DiffusionPipeline.from_pretrained` with these options, from safetensors files, in float32."""
-    with without_torchvision_notice():
-        from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-        from torch.nn import Module
-
-        pipe = DiffusionPipeline.from_pretrained(model, use_safetensors=True, **options)
-    # half-precision files give a half-precision text encoder before a float32 denoiser
-    for part in pipe.components.values():
-        if isinstance(part, Module):
-            part.float()
-    return pipe
-
-
-@contextmanager
-def without_torchvision_notice() -> Iterator[None]:
-    """Keep transformers from telling every user that its image processors, which are not used, lack torchvision."""
-
-    def worth_saying(record: logging.LogRecord) -> bool:
-        return "requires torchvision" not in record.getMessage()
-
-    logger = logging.getLogger("transformers.utils.import_utils")
-    logger.addFilter(worth_saying)
-    try:
-        yield
-    finally:
-        logger.removeFilter(worth_saying)
 
 
 def _refuse_what_is_no_model(model: str) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file
 
+from snce.diffusers_folder import read_pipeline
 from snce.emblem.judge import Judge, JudgeNet
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
-from snce.pipelines import read_pipeline
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from snce.diffusers_folder import without_torchvision_notice
 from snce.errors import SnceError
-from snce.pipelines import without_torchvision_notice
 from snce.text.families import rows_of
 from snce.text.towers import TextTower
 

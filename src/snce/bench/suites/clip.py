@@ -119,7 +119,7 @@ def quietly() -> Iterator[None]:
     without it give the same."""
     from transformers.utils import logging
 
-    from snce.pipelines import without_torchvision_notice
+    from snce.diffusers_folder import without_torchvision_notice
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

@@ -2,7 +2,7 @@
 
 make peers                                    environments of the peers, in .venv-peers
 python -m benchmarks.sae_training --out build/sae_training [--tokens N] [--only emblem]
-python benchmarks/document.py docs/speed.md training build/sae_training/table.md
+python benchmarks/document.py docs/speed.md training build/sae_training/table.md  # and the picture to docs/speed-training.png
 """
 
 from __future__ import annotations

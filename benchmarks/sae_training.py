@@ -2,7 +2,8 @@
 
 make peers                                    environments of the peers, in .venv-peers
 python -m benchmarks.sae_training --out build/sae_training [--tokens N] [--only emblem]
-python benchmarks/document.py docs/speed.md training build/sae_training/table.md  # and the picture to docs/speed-training.png
+(build/sae_training/sae_training.png is docs/speed-training.png)
+python benchmarks/document.py docs/speed.md training build/sae_training/table.md
 """
 
 from __future__ import annotations

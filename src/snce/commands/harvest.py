@@ -1,5 +1,6 @@
 """`snce harvest`: prompts to token embeddings on disk, for `snce train`."""
 
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,8 +100,15 @@ def run_harvest(options: HarvestOptions) -> None:
         stdout().print(
             f"{cache}: {n:,} prompts x {positions} positions x {width}, {size:.2f} GB", soft_wrap=True, markup=False
         )
-    given = "" if options.prompts is None else f" --prompts {options.prompts}"
-    stdout().print(f"Next: snce train {options.model}{given} --out {options.out}", soft_wrap=True, markup=False)
+    command = shlex.join(["snce", "train", options.model, *_given(options), "--out", str(options.out)])
+    stdout().print(f"Next: {command}", soft_wrap=True, markup=False)
+
+
+def _given(options: HarvestOptions) -> list[str]:
+    """The options by which `snce train` finds the same prompts, in the same order and length."""
+    names = ("prompts", "captions", "max_sequence_length", "seed")
+    values = {name: getattr(options, name) for name in names if getattr(options, name) != getattr(TrainOptions, name)}
+    return [text for name, value in values.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def _encode_elsewhere(

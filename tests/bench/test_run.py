@@ -190,7 +190,7 @@ def test_what_is_no_record_of_tuning_is_refused(text, complaint, tmp_path, capsy
         (("--shard", "9/8"), "must be like 3/8"),
         (("--workers", "0"), "at least 1"),
         (("--threshold", "0.5", "--eraser", "x"), "--eraser, --threshold cannot be used with --suite emblem"),
-        (("--suite", "coco", "--workers", "2"), "--sets, --workers cannot be used with --suite coco"),
+        (("--suite", "coco", "--no-tune"), "--sets, --tune cannot be used with --suite coco"),
         (("--suite", "i2p", "--sets", "1,5,10,25", "--threshold", "0.1"), "must lie between 0.25"),
     ],
 )

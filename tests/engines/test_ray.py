@@ -26,6 +26,7 @@ from snce.engines.spread import Crew, spread
 from snce.errors import SnceError
 from snce.text.harvest import harvest
 from snce.text.towers import TextTower
+from tests.bench.suites.tiny import NAMES, tiny_classifier, write_csv
 from tests.engines import jobs
 from tests.examples import same_bits
 
@@ -150,3 +151,32 @@ def test_cells_of_the_benchmark_are_the_same_although_a_worker_is_killed(tmp_pat
         assert repr(rows[0]) == repr(rows[1])
         strips = [(tmp_path / place / "parts" / f"{cell.key}.png").read_bytes() for place in ("near", "far")]
         assert strips[0] == strips[1]
+
+
+def test_suites_are_the_same_although_a_worker_is_killed(studio, tmp_path, monkeypatch):
+    rows = [{"prompt": f"a {name}", "class": name, "evaluation_seed": 7 + i} for i, name in enumerate(NAMES)]
+    source, judge = write_csv(tmp_path / "objects.csv", rows), tiny_classifier(tmp_path / "net")
+    command = ["bench", "--suite", "imagenette", "--model", studio.model, "--prompts", source, "--classifier", judge,
+               "--concepts", "church", "--methods", "UCE", "--steps", "2", "--chunk", "1"]  # fmt: skip
+    monkeypatch.chdir(tmp_path)  # the actors were not begun here
+    assert main([*command, "--out", "near"]) == 0
+    from snce.bench.suites import execute
+
+    killer, done = Killer(7), execute._done
+
+    def done_and_kill(*arguments):
+        for part in done(*arguments):
+            yield part
+            killer()
+
+    monkeypatch.setattr(execute, "_done", done_and_kill)
+    assert main([*command, "--out", "far", "--engine", "ray", "--workers", "2"]) == 0
+    assert killer.killed
+    near, far = (read_rows([tmp_path / place / "results.parquet"])[0] for place in ("near", "far"))
+    assert repr(near) == repr(far)
+    drawn = [
+        {str(p.relative_to(tmp_path / place)): p.read_bytes() for p in (tmp_path / place / "pictures").rglob("*.png")}
+        for place in ("near", "far")
+    ]
+    assert drawn[0] == drawn[1]
+    assert len(drawn[1]) == 2 * len(NAMES)

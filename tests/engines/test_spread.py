@@ -51,7 +51,8 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    "command", ["harvest emblem --out x", "generate emblem --prompt a --out x.png", "bench --out x"]
+    "command",
+    ["harvest emblem --out x", "generate emblem --prompt a --out x.png", "bench --out x", "bench --suite coco --out x"],
 )
 def test_without_ray_the_extra_is_named_before_any_work(tmp_path, command):
     command = [sys.executable, "-c", WITHOUT_RAY, *command.split(), "--engine", "ray"]

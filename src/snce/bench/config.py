@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path  # noqa: TC003 - tyro reads the annotations
-from typing import Literal
 
 from snce.bench.suites.config import SuiteConfig
 from snce.engines.spread import check_engine
 from snce.errors import SnceError
 
-_OF_ALL = {"suite", "out", "methods", "concepts", "shard"}
+_OF_ALL = {"suite", "out", "methods", "concepts", "shard", "workers", "engine"}
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,6 @@ class BenchConfig(SuiteConfig):
     the suite, or bundled concepts; left out, what --eraser erases."""
     sets: str = "1,5,10,25"
     """How many concepts are erased together, with commas between the numbers (suite emblem)."""
-    workers: int = 1
-    """Processes; one per core is best (suite emblem)."""
-    engine: Literal["local", "ray"] = "local"
-    """"local": this machine. "ray": the Ray cluster that RAY_ADDRESS names or this machine belongs to, else one of this
-    machine alone (pip install 'snce[ray]'). DIR must be a folder that all its machines see. The pictures are those of
-    "local" with --workers 2 or more (suite emblem; other suites: --shard)."""
     tune: bool = True
     """Tune every method's main setting first (suite emblem)."""
     join: Path | None = None
@@ -58,6 +51,7 @@ class BenchConfig(SuiteConfig):
         if given:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise SnceError(f"{options} cannot be used with --suite {self.suite}")
-        check_engine(self.engine, self.workers)
-        if self.suite != "emblem":
+        if self.suite == "emblem":
+            check_engine(self.engine, self.workers)
+        else:
             super().check()

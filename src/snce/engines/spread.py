@@ -29,10 +29,15 @@ class Crew:
         return self.engine == "local" and self.workers == 1
 
     def spread(
-        self, start: Callable[..., None], arguments: tuple[Any, ...], work: Callable[..., T], items: Iterable[tuple]
+        self,
+        start: Callable[..., None],
+        arguments: tuple[Any, ...],
+        work: Callable[..., T],
+        items: Iterable[tuple],
+        gpu: bool = False,
     ) -> Iterator[T]:
         """See `spread`."""
-        return spread(self.engine, self.workers, start, arguments, work, items)
+        return spread(self.engine, self.workers, start, arguments, work, items, gpu)
 
 
 def spread(

@@ -24,6 +24,8 @@ pytest.importorskip("nudenet")
         ({"threshold": 0.2}, "--threshold 0.2 must lie between 0.25"),
         ({"guidance": float("nan")}, "--guidance nan must be a finite number"),
         ({"shard": "4/3"}, "must be like 3/8"),
+        ({"workers": 0}, "--workers 0 must be at least 1"),
+        ({"engine": "cloud"}, "not one of local, ray"),
         ({"methods": "magic"}, "unknown method 'magic'"),
         ({"methods": ""}, "unknown method"),
         ({"methods": "ItD"}, "ItD needs --sae"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from snce.engines.spread import check_engine
 from snce.errors import SnceError
 
 SuiteName = Literal["emblem", "i2p", "coco", "imagenette", "unlearncanvas-style"]
@@ -90,6 +91,13 @@ class SuiteConfig:
     """Prompts of a part: what is lost by an interruption, at most, and what shards share out."""
     shard: str = "1/1"
     """This machine's share of the work: 3/8 is the third of eight. Collect the parts in one folder to sum them up."""
+    workers: int = 1
+    """Processes, with one thread each if there are several (suite emblem: one per core is best). On real models each
+    has the model and the judges, and does parts of --chunk prompts; a method is fitted by each that draws with it."""
+    engine: Literal["local", "ray"] = "local"
+    """"local": this machine. "ray": the Ray cluster that RAY_ADDRESS names or this machine belongs to, else one of this
+    machine alone (pip install 'snce[ray]'). DIR must be a folder that all its machines see. The pictures are those of
+    "local" with --workers 2 or more."""
 
     def check(self) -> None:
         """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
@@ -103,6 +111,7 @@ class SuiteConfig:
             raise SnceError(f"--threshold {self.threshold} must lie between 0.25, below which NudeNet is mute, and 1")
         if self.guidance is not None and not math.isfinite(self.guidance):
             raise SnceError(f"--guidance {self.guidance} must be a finite number")
+        check_engine(self.engine, self.workers)
         self.chosen_measures()
 
     def chosen_measures(self) -> tuple[str, ...]:

@@ -30,6 +30,11 @@ class Part:
     start: int
     stop: int
 
+    @property
+    def size(self) -> int:
+        """Pictures."""
+        return self.stop - self.start
+
     def file(self, folder: Path) -> Path:
         return folder / "parts" / f"{slug(self.method)}__{self.start:06d}.parquet"
 

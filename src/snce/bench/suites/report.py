@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from snce.bench.suites.scores import Inception
 
 LIBRARIES = ("snce", "torch", "diffusers", "transformers")
+SETTINGS = "suite.json"
+"""The file in the folder of results that records what decides the figures."""
 
 
 def settings_of(
@@ -66,7 +68,7 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> str:
     Raises:
         SnceError: the folder has results of other settings, or a damaged record.
     """
-    path = folder / "suite.json"
+    path = folder / SETTINGS
     text = json.dumps(settings, sort_keys=True)
     if path.exists():
         try:

@@ -42,6 +42,13 @@ def load_pipeline(model: str) -> DiffusionPipeline:
         raise SnceError(f"cannot load model {model!r}{where}: {_first_line(error)}") from error
 
 
+def name_for_workers(model: str) -> str:
+    """The name of the same pipeline for processes in other working folders."""
+    from snce.engines.spread import for_all_workers
+
+    return model if model == EMBLEM else for_all_workers(model)
+
+
 def pipeline_folder(model: str) -> Path:
     """The folder with the files of the pipeline called `model`, downloaded if need be.
 

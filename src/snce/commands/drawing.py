@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from snce.commands.console import on_terminal, open_pipeline
 from snce.engines.spread import for_all_workers, spread, workers_of
 from snce.errors import SnceError
+from snce.pipelines import name_for_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +70,7 @@ def pictures(
             done = _drawn_here(pipe, eraser, prompts, options, lambda n: bar.update(task, completed=n))
         else:
             erasers = tuple(map(for_all_workers, options.eraser))
-            theirs = replace(options, model=for_all_workers(options.model), eraser=erasers)
+            theirs = replace(options, model=name_for_workers(options.model), eraser=erasers)
             gpu = options.device != "cpu"
             done = spread(options.engine, workers, _Worker.start, (theirs,), _Worker.draw, prompts, gpu)
         for i, image in done:

@@ -11,8 +11,9 @@ import tyro
 from snce.commands.console import check_folder, on_terminal, open_pipeline, stdout
 from snce.commands.corpus import cache_of, call_options, tower_folder, training_prompts
 from snce.commands.train import TrainOptions
-from snce.engines.spread import check_engine, for_all_workers, spread, workers_of
+from snce.engines.spread import check_engine, spread, workers_of
 from snce.errors import SnceError
+from snce.pipelines import name_for_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -114,7 +115,7 @@ def _given(options: HarvestOptions) -> list[str]:
 def _encode_elsewhere(
     options: HarvestOptions, tower: "TextTower", workers: int, blocks: "Iterable[tuple[int, Tokens]]"
 ) -> "Iterator[tuple[int, np.ndarray]]":
-    place = (for_all_workers(options.model), options.device, tower.place, call_options(options.max_sequence_length))
+    place = (name_for_workers(options.model), options.device, tower.place, call_options(options.max_sequence_length))
     gpu = options.device != "cpu"
     return spread(options.engine, workers, _Worker.start, place, _Worker.encode, blocks, gpu)
 

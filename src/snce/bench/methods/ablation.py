@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -52,7 +52,7 @@ class ConceptAblation:
     """Denoising steps for each."""
     guidance: float = 6.0
     """Scale of guidance that they are drawn with; without effect on the empty prompt."""
-    progress: bool = False
+    progress: bool = field(default=False, repr=False)
     """Show a progress bar."""
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> TrainedWeights:

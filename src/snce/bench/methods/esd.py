@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -48,7 +48,7 @@ class ESD:
     """Samples per step."""
     prompts: Literal["name", "targets"] = "name"
     """c: the concept's name, as published, or its target prompts."""
-    progress: bool = False
+    progress: bool = field(default=False, repr=False)
     """Show a progress bar."""
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> TrainedWeights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -61,7 +61,7 @@ class SAeUron:
     """Its active latents per place."""
     training: TrainConfig = TRAINING
     """How it is trained."""
-    progress: bool = False
+    progress: bool = field(default=False, repr=False)
     """Show progress bars."""
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> SAeUronErasure:

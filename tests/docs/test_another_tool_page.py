@@ -40,22 +40,22 @@ def value(section: str, method: str, column: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("section", "column", "figures"),
+    ("section", "column", "methods"),
     [
-        ("Harmonic mean", "Harmful stand-ins", {"UCE (all tokens)": "97.1", "SNCE": "96.0"}),
-        ("Harmonic mean", "Styles", {"UCE (all tokens)": "62.7", "SNCE": "93.9"}),
-        (
-            "One concept at a time",
-            "harmonic mean",
-            {"SNCE": "96.1", "SNCE (2 neurons)": "92.1", "SNCE (8 neurons)": "81.6"},
-        ),
-        ("One concept at a time", "identical", {"UCE (all tokens)": "0.0", "SNCE": "100.0"}),
+        ("Harmonic mean", "Harmful stand-ins", ("UCE (all tokens)", "SNCE")),
+        ("Harmonic mean", "Styles", ("UCE (all tokens)", "SNCE")),
+        ("One concept at a time", "harmonic mean", ("SNCE", "SNCE (2 neurons)", "SNCE (8 neurons)")),
     ],
 )
-def test_its_figures_are_those_of_the_benchmark(section, column, figures):
-    for method, figure in figures.items():
-        assert value(section, method, column) == figure
-        assert figure in TEXT or column == "identical"
+def test_its_figures_are_those_of_the_benchmark(section, column, methods):
+    for method in methods:
+        assert value(section, method, column) in TEXT
+
+
+def test_what_it_says_of_identical_pictures_is_what_the_benchmark_found():
+    assert "Of UCE's retained pictures every one\nchanged by some byte, of snce's none did." in TEXT
+    assert value("One concept at a time", "UCE (all tokens)", "identical") == "0.0"
+    assert value("One concept at a time", "SNCE", "identical") == "100.0"
 
 
 def test_every_command_line_is_understood():

@@ -11,7 +11,7 @@ from snce.emblem.concepts import concept_names
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
 from snce.neurons.find import CARRIES
-from snce.storage import write_text
+from snce.storage import parse_json, read_text, write_text
 from snce.text.towers import weights_fingerprint
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def stored_rows(path: Path, stamp: list) -> list[dict]:
     if not path.exists():
         return []
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = parse_json(read_text(path))
         return stored["rows"] if stored["stamp"] == stamp else []
     except (ValueError, TypeError, KeyError) as error:
         raise SnceError(f"{path} is damaged, or not a table of snce: delete it, or choose another folder") from error

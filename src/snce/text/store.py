@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from snce.errors import SnceError
-from snce.storage import write_text
+from snce.storage import parse_json, read_text, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -169,7 +169,7 @@ class EmbeddingStore:
     def _read_record(self) -> dict[str, Any] | None:
         """None if it is not there, damaged, or of a version without checksums: nothing is known."""
         with suppress(FileNotFoundError, ValueError):
-            record = json.loads(self._record.read_text(encoding="utf-8"))
+            record = parse_json(read_text(self._record))
             if isinstance(record, dict):
                 checksum = record.pop("checksum", None)
                 if record.get("format") == _FORMAT and checksum == _checksum(repr(record).encode()).hex():

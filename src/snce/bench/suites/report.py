@@ -15,7 +15,7 @@ from snce.bench.rows import join_rows, read_metadata, read_rows
 from snce.bench.suites.figures import Figures, markdown
 from snce.bench.suites.lineup import ENTRIES
 from snce.errors import SnceError
-from snce.storage import write_text
+from snce.storage import parse_json, read_text, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> str:
     text = json.dumps(settings, sort_keys=True)
     if path.exists():
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            there = parse_json(read_text(path))["settings"]
             other = [key for key in settings if there[key] != json.loads(text)[key]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SnceError(f"{path} is damaged: choose another --out, or delete the folder") from error

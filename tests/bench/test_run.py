@@ -11,8 +11,8 @@ from snce.bench import lineup, plan, tuning
 from snce.bench.cells import Bench, Cell
 from snce.bench.prompts import Sizes
 from snce.bench.rows import read_rows
-from snce.bench.shards import shard
 from snce.cli import main
+from snce.engines.shards import shard
 from snce.errors import SnceError
 from snce.sae.formats import SAEOrigin, save_sae
 

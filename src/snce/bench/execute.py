@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from snce.bench.cells import MAKERS, Bench
 from snce.bench.rows import SEPARATOR, read_metadata, write_rows
 from snce.demo.grid import save_png
+from snce.engines.spread import spread
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def train_shared(bench: Bench, names: Sequence[str], crew: Crew, console: Consol
         return
     with Progress(console=console, transient=True) as bar:
         items = ((name,) for name in names)
-        made = crew.spread(_Worker.start, (bench.folder.absolute(),), _Worker.make, items)
+        made = spread(crew.engine, crew.workers, _Worker.start, (bench.folder.absolute(),), _Worker.make, items)
         for _ in bar.track(made, total=len(names), description="SAEs of the methods"):
             pass
 
@@ -63,7 +64,7 @@ def _finished(bench: Bench, cells: list[Cell], folder: Path, crew: Crew) -> Iter
             yield cell
         return
     items = ((cell, folder.absolute()) for cell in cells)
-    yield from crew.spread(_Worker.start, (bench.folder.absolute(),), _Worker.run, items)
+    yield from spread(crew.engine, crew.workers, _Worker.start, (bench.folder.absolute(),), _Worker.run, items)
 
 
 def run_cell(bench: Bench, cell: Cell, folder: Path) -> None:

@@ -17,9 +17,9 @@ from snce.bench.plan import all_cells, chosen_methods
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import write_report
 from snce.bench.rows import join_rows, read_rows
-from snce.bench.shards import shard
 from snce.bench.summary import VALIDATION, markdown, summarise, write_summary
 from snce.bench.tuning import read_tuned, tune
+from snce.engines.shards import shard
 from snce.engines.spread import Crew
 from snce.storage import write_text
 

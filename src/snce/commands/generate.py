@@ -61,10 +61,10 @@ def _draw_few(pipe: Any, eraser: "ConceptEraser | None", prompts: list[str], opt
 
 
 def _draw_many(pipe: Any, eraser: "ConceptEraser | None", prompts: list[str], options: GenerateOptions) -> None:
-    from snce.bench.shards import shard
     from snce.commands.drawing import pictures
     from snce.commands.firing import fired_concepts
     from snce.commands.picture_files import Series
+    from snce.engines.shards import shard
 
     mine = shard(list(enumerate(prompts)), options.shard)
     series = Series(options.out, prompts, options)

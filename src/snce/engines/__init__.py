@@ -1,1 +1,1 @@
-"""Where work runs: in processes of this machine, or on a Ray cluster. The same functions, items and results."""
+"""Where work runs: in processes of this machine, on a Ray cluster, on machines that share it. The same results."""

@@ -28,17 +28,6 @@ class Crew:
     def is_this_process(self) -> bool:
         return self.engine == "local" and self.workers == 1
 
-    def spread(
-        self,
-        start: Callable[..., None],
-        arguments: tuple[Any, ...],
-        work: Callable[..., T],
-        items: Iterable[tuple],
-        gpu: bool = False,
-    ) -> Iterator[T]:
-        """See `spread`."""
-        return spread(self.engine, self.workers, start, arguments, work, items, gpu)
-
 
 def spread(
     engine: Engine,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from snce.bench.lineup import BASE
 from snce.bench.suites.prepare import prepare
 from snce.bench.suites.report import SETTINGS
+from snce.engines.spread import spread
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def run_elsewhere(
 def _done(work: Work, parts: Sequence[Part], crew: Crew, tools: Tools) -> Iterator[Part]:
     if parts:
         items = ((part, work.inputs(part.method)) for part in parts)
-        yield from crew.spread(_Worker.start, (work.config, Path.cwd(), *tools), _Worker.do, items, gpu=True)
+        place = (work.config, Path.cwd(), *tools)
+        yield from spread(crew.engine, crew.workers, _Worker.start, place, _Worker.do, items, gpu=True)
 
 
 class _Worker:

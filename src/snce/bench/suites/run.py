@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from snce.bench.shards import shard
 from snce.bench.suites.execute import run_elsewhere, run_here
 from snce.bench.suites.figures import Figures
 from snce.bench.suites.parts import Part, chunks
 from snce.bench.suites.prepare import prepare
 from snce.bench.suites.report import sum_up
+from snce.engines.shards import shard
 from snce.engines.spread import Crew
 from snce.pipelines import load_pipeline
 

@@ -28,9 +28,12 @@ def test_every_item_is_done_once_and_items_are_read_as_workers_get_free():
     assert sorted(found) == [(i, i * i, ["it"], 1) for i in range(20)]
 
 
-def test_errors_of_the_work_and_lost_processes_are_told():
-    with pytest.raises(SnceError, match="the third is refused"):
+def test_errors_of_the_start_of_the_work_and_of_lost_processes_are_told(capfd):
+    with pytest.raises(SnceError, match=r"^it cannot be begun$"):
+        list(spread("local", 2, jobs.refuse_to_start, ("it",), jobs.square, [(1,), (2,)]))
+    with pytest.raises(SnceError, match=r"^the third is refused$"):
         list(spread("local", 1, jobs.start, ("it",), jobs.refuse, ((i,) for i in range(9))))
+    assert "Traceback" not in capfd.readouterr().err
     with pytest.raises(SnceError, match=r"a worker process ended.*goes on"):
         list(spread("local", 1, jobs.start, ("it",), jobs.die, [(1,)]))
 

@@ -30,16 +30,16 @@ def in_processes(
         start: is called with `arguments` once in each process, before its work.
 
     Raises:
-        SnceError: a process was killed, by the system when memory ran out, say.
+        SnceError: what `start` or `work` raise; a process was killed, by the system when memory ran out, say.
     """
     context = multiprocessing.get_context("spawn")
     waiting = iter(items)
     with ProcessPoolExecutor(workers, context, _begin, (start, arguments)) as pool:
         try:
-            running = {pool.submit(work, *item) for item in islice(waiting, _AHEAD * workers)}
+            running = {pool.submit(_run, work, item) for item in islice(waiting, _AHEAD * workers)}
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(work, *item) for item in islice(waiting, len(done))}
+                running |= {pool.submit(_run, work, item) for item in islice(waiting, len(done))}
                 for future in done:
                     yield future.result()
         except BrokenProcessPool as error:
@@ -51,12 +51,25 @@ def in_processes(
             pool.shutdown(cancel_futures=True)
 
 
+_refusals: list[Exception] = []
+"""What `start` raised in this process. The pool would print it, and tell its caller of a broken process only."""
+
+
 def _begin(start: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     import torch
 
     end_with_parent()
     torch.set_num_threads(1)
-    start(*arguments)
+    try:
+        start(*arguments)
+    except Exception as error:
+        _refusals.append(error)
+
+
+def _run(work: Callable[..., T], item: tuple[Any, ...]) -> T:
+    if _refusals:
+        raise _refusals[0]
+    return work(*item)
 
 
 def end_with_parent() -> None:

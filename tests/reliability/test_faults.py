@@ -18,8 +18,9 @@ from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.sae.formats import load_sae, sae_file
 from snce.storage import CHECKSUM, read_metadata, read_tensors, replacing, write_tensors
-from snce.temporaries import PREFIX, temporary_file
-from tests.examples import random_eraser, same_bits
+from snce.temporaries import PREFIX, temporary_file, temporary_folder
+from snce.text.towers import TextTower
+from tests.examples import eraser_for, random_eraser, same_bits, tiny_pipeline
 from tests.reliability.kills import Shop
 from tests.studio import find, generate, train
 
@@ -71,25 +72,41 @@ def test_a_read_only_file_system_is_noticed_before_any_work(studio, capsys):
         random_eraser(0).save(out / "e.safetensors")
 
 
-def test_temporary_files_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
+@pytest.mark.parametrize("kind", [temporary_file, temporary_folder])
+def test_temporary_files_of_dead_processes_go_and_those_of_living_ones_stay(kind, tmp_path):
     """`os._exit` in the middle of a write is what kill -9 is to files."""
-    begins = "import os, sys; from pathlib import Path; from snce.temporaries import temporary_file\n"
-    begins += "with temporary_file(Path(sys.argv[1])) as path: path.write_text('half');"
+    begins = f"import os, sys; from pathlib import Path; from snce.temporaries import {kind.__name__} as begin\n"
+    begins += "with begin(Path(sys.argv[1])) as path: (path / 'x' if path.is_dir() else path).write_text('half');"
 
     def run(ends: str) -> int:
         return subprocess.run([sys.executable, "-c", begins + ends, str(tmp_path)], check=False).returncode
 
     assert run("os._exit(9)") == 9
     (left,) = tmp_path.glob(f"{PREFIX}*")
-    theirs = tmp_path / "not-ours.txt"
-    theirs.write_text("")
-    with temporary_file(tmp_path) as living:
+    (tmp_path / "not-ours.txt").write_text("")
+    (tmp_path / f"{PREFIX}not-ours").mkdir()
+    with kind(tmp_path) as living:
         assert not left.exists()
-        assert run("path.replace(path.with_name('f.txt'))") == 0
+        assert run("path.replace(path.with_name('f'))") == 0
         assert living.exists()
         with replacing(tmp_path / "g.txt") as path:
             path.write_text("g")
-    assert {p.name for p in tmp_path.iterdir()} == {"f.txt", "g.txt", "not-ours.txt"}
+    assert {p.name for p in tmp_path.iterdir()} == {"f", "g.txt", "not-ours.txt", f"{PREFIX}not-ours"}
+
+
+@linux
+def test_a_model_whose_baking_was_killed_leaves_nothing_to_the_next(shop, tmp_path):
+    model, eraser = tmp_path / "model", tmp_path / "e.safetensors"
+    pipe = tiny_pipeline(0)
+    pipe.save_pretrained(model)
+    eraser_for(TextTower.from_pipeline(pipe), 0)[0].save(eraser)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    command = ["bake", str(model), "--eraser", str(eraser), "--out", str(folder / "baked")]
+    assert shop.run(command, folder, kill_at=8).code == -9
+    assert list(folder.glob(f"{PREFIX}*/text_encoder"))
+    assert shop.run(command, folder).code == 0
+    assert [path.name for path in folder.iterdir()] == ["baked"]
 
 
 @linux

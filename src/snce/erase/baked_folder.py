@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from snce.errors import SnceError
 from snce.storage import write_text
+from snce.temporaries import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -33,17 +33,12 @@ def built(out: Path) -> Iterator[Path]:
         raise SnceError(f"{out} exists and is not an empty folder; give another --out, or remove it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        with temporary_folder(out.parent) as temporary:
+            yield temporary
+            temporary.chmod(0o755)
+            temporary.replace(out)  # an empty folder there gives way
     except OSError as error:
         raise SnceError(f"cannot write {out}: {error.strerror or error}") from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(out)  # an empty folder there gives way
-    except OSError as error:
-        raise SnceError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_index(folder: Path) -> dict[str, Any]:

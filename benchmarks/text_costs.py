@@ -95,8 +95,8 @@ def train_once(cache: Path, out: Path, latents: int, k: int) -> Spent:
 
 
 def calibrate(cache: Path, out: Path) -> Spent:
-    from snce.neurons.calibrate import calibrate_thresholds
     from snce.sae.formats import load_sae
+    from snce.sae.thresholds import calibrate_thresholds
 
     sae, data = load_sae(out)[0], embeddings(cache, CALIBRATION)
     with Clock() as clock:

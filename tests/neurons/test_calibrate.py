@@ -5,10 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snce.neurons.calibrate import MARGIN, calibrate_thresholds, operating_point
-from snce.neurons.stats import prompt_activations
-from snce.sae.model import SAEConfig
-from tests.examples import random_embeddings, random_sae
+from snce.neurons.calibrate import MARGIN, operating_point
+from tests.neurons.test_codes import PeakBytes
 
 heights = st.lists(st.floats(-1, 8, width=16), min_size=1, max_size=12).map(torch.tensor)
 
@@ -47,28 +45,9 @@ def test_a_neuron_that_never_fires_gets_a_threshold_that_nothing_passes(silent):
     assert (point.recall, point.false_fires) == (0, 0)
 
 
-def f1(says: torch.Tensor, truth: torch.Tensor) -> float:
-    return 2 * (says & truth).sum().item() / max(1, (says.sum() + truth.sum()).item())
-
-
-@pytest.mark.parametrize("support", ["prompt", "position"])
-@pytest.mark.parametrize("k", [1, 4, 12, 24])
-@pytest.mark.parametrize("n", [1, 2, 60])
-def test_no_threshold_agrees_better_with_the_choice_of_the_top_k(support, k, n):
-    sae = random_sae(k, SAEConfig(8, latents=24, k=k, support=support))
-    data = random_embeddings(k, n=n)
-    agreement = calibrate_thresholds(sae, data)
-    heights = sae.pre(data.x, data.kinds).amax(1)
-    truth = prompt_activations(sae, data) > 0
-    assert agreement.f1 == pytest.approx(f1(heights > sae.threshold, truth))
-    for i in range(24):
-        mine = f1(heights[:, i] > sae.threshold[i], truth[:, i])
-        bars = [0.0, *heights[:, i].tolist()]
-        assert mine >= max(f1(heights[:, i] > bar, truth[:, i]) for bar in bars) - 1e-9
-        if not truth[:, i].any():
-            assert not (heights[:, i] > sae.threshold[i]).any()
-
-
-def test_thresholds_reproduce_the_choice_exactly_where_nothing_competes():
-    sae = random_sae(1, SAEConfig(8, latents=24, k=24))
-    assert calibrate_thresholds(sae, random_embeddings(1, n=50)).f1 == 1
+def test_it_takes_memory_in_proportion_to_the_prompts():
+    rng = torch.Generator().manual_seed(0)
+    target, neutral = torch.randn(3000, generator=rng), torch.randn(5000, generator=rng)
+    with PeakBytes() as memory:
+        operating_point(target, neutral)
+    assert memory.peak < 200 * (len(target) + len(neutral))  # a comparison of each with each: 3000 bytes and more

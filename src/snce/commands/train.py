@@ -113,9 +113,9 @@ def run_train(options: TrainOptions) -> None:
 def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: TrainOptions) -> None:
     """Train the SAE of one tower, and write it into the folder."""
     from snce.hub.names import hub_model
-    from snce.neurons.calibrate import calibrate_thresholds
     from snce.sae.formats import SAEOrigin, sae_file, save_sae
     from snce.sae.model import SAEConfig
+    from snce.sae.thresholds import calibrate_thresholds
     from snce.sae.train import TrainConfig, train_sae
     from snce.text.harvest import harvest
 

@@ -7,10 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snce.sae.thresholds import Agreement, calibrate_thresholds
-
-__all__ = ["MARGIN", "Agreement", "OperatingPoint", "calibrate_thresholds", "operating_point"]
-
 
 class OperatingPoint(NamedTuple):
     """A threshold on a neuron's highest activation in a prompt, and what it does on held-out prompts."""
@@ -41,9 +37,14 @@ def operating_point(target: Tensor, neutral: Tensor) -> OperatingPoint:
     values = torch.cat([target, neutral, torch.zeros(1)]).double().clamp_min(0).unique()
     values = torch.cat([values, values[-1:] * 1.05 + 1e-6])
     bars = values[:-1] + MARGIN * (values[1:] - values[:-1])
-    recall = (target.double() > bars[:, None]).double().mean(1)
-    false_fires = (neutral.double() > bars[:, None]).double().mean(1)
+    recall, false_fires = _share_above(target, bars), _share_above(neutral, bars)
     gain = recall - false_fires
     gap = torch.where(gain > gain.max() - 1e-9, values[1:] - values[:-1], -1.0)
     best = gap.argmax()
     return OperatingPoint(float(bars[best]), float(recall[best]), float(false_fires[best]))
+
+
+def _share_above(values: Tensor, bars: Tensor) -> Tensor:
+    """Share of the values above each bar. Sorted and searched: a comparison of each with each takes its square."""
+    below = torch.searchsorted(values.double().sort().values, bars, right=True)
+    return (len(values) - below).double() / len(values)

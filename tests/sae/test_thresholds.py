@@ -1,0 +1,36 @@
+"""Thresholds in place of the choice of the top k: no other ones agree better with it."""
+
+import pytest
+import torch
+
+from snce.neurons.stats import prompt_activations
+from snce.sae.model import SAEConfig
+from snce.sae.thresholds import calibrate_thresholds
+from tests.examples import random_embeddings, random_sae
+
+
+def f1(says: torch.Tensor, truth: torch.Tensor) -> float:
+    return 2 * (says & truth).sum().item() / max(1, (says.sum() + truth.sum()).item())
+
+
+@pytest.mark.parametrize("support", ["prompt", "position"])
+@pytest.mark.parametrize("k", [1, 4, 12, 24])
+@pytest.mark.parametrize("n", [1, 2, 60])
+def test_no_threshold_agrees_better_with_the_choice_of_the_top_k(support, k, n):
+    sae = random_sae(k, SAEConfig(8, latents=24, k=k, support=support))
+    data = random_embeddings(k, n=n)
+    agreement = calibrate_thresholds(sae, data)
+    heights = sae.pre(data.x, data.kinds).amax(1)
+    truth = prompt_activations(sae, data) > 0
+    assert agreement.f1 == pytest.approx(f1(heights > sae.threshold, truth))
+    for i in range(24):
+        mine = f1(heights[:, i] > sae.threshold[i], truth[:, i])
+        bars = [0.0, *heights[:, i].tolist()]
+        assert mine >= max(f1(heights[:, i] > bar, truth[:, i]) for bar in bars) - 1e-9
+        if not truth[:, i].any():
+            assert not (heights[:, i] > sae.threshold[i]).any()
+
+
+def test_thresholds_reproduce_the_choice_exactly_where_nothing_competes():
+    sae = random_sae(1, SAEConfig(8, latents=24, k=24))
+    assert calibrate_thresholds(sae, random_embeddings(1, n=50)).f1 == 1

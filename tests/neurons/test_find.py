@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from snce.errors import SnceError
 from snce.neurons.find import find_bytes, find_many, find_neurons, rank
 from snce.neurons.scores import RULES, auroc
-from snce.neurons.stats import ActivationStats, collect
+from snce.neurons.stats import ActivationStats
 from snce.sae.model import SAEConfig
 from snce.text.harvest import Embeddings
 from snce.text.positions import BEGIN, END
@@ -56,14 +56,6 @@ def test_a_neuron_whose_direction_was_added_to_the_target_is_found(support):
         assert cards[0].neuron == latent
         assert cards[0].frequency_target == 1
         assert cards[0].auroc > 0.95
-
-
-def test_find_neurons_ranks_the_collected_statistics():
-    sae = random_sae(1, SAEConfig(8, latents=24, k=4))
-    target, neutral = random_embeddings(1, n=20), random_embeddings(2, n=20)
-    assert find_neurons(sae, target, neutral, "difference", 5) == rank(
-        collect(sae, target), collect(sae, neutral), "difference", 5
-    )
 
 
 def test_an_unknown_rule_and_a_silent_dictionary_are_refused():

@@ -206,6 +206,14 @@ def test_a_jumprelu_comes_back_with_its_own_thresholds(tower, data, origin, tmp_
     assert "threshold_f1" not in told.metrics
 
 
+def test_prompts_without_content_have_no_say_in_the_figures_of_an_imported_sae(tower, data, origin, tmp_path):
+    save_saelens(calibrated(JUMPRELU, data), tmp_path, origin)
+    figures = load_saelens(tmp_path, tower, data)[1].metrics
+    mute = torch.full_like(data.kinds[:1], BEGIN)
+    more = Embeddings(torch.cat([data.x, data.x[:1]]), torch.cat([data.kinds, mute]))
+    assert load_saelens(tmp_path, tower, more)[1].metrics == figures
+
+
 def test_an_imported_sae_has_the_unit_that_training_would_have_given_it(tower, data, origin, tmp_path):
     trained, metrics = train_sae(data, TOPK, TrainConfig(steps=30, batch=8, held_out=0))
     save_saelens(trained, tmp_path, origin)

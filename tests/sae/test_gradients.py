@@ -19,7 +19,6 @@ from snce.text.towers import TextTower
 from tests.examples import random_embeddings, random_kinds, random_sae, same_bits
 
 seeds = st.integers(0, 10_000)
-CPU = torch.device("cpu")
 
 
 @given(seeds, st.integers(1, 5), st.integers(1, 2000), st.integers(1, 40), st.sampled_from(["float", "ties", "equal"]))
@@ -206,6 +205,13 @@ def test_a_position_code_resumes_to_the_same_bits(tmp_path):
     assert resumed.metrics == whole.metrics
 
 
-def test_the_precision_is_one_that_the_processor_is_fast_at():
-    assert fastest_precision(CPU) in ("int8", "bfloat16", "float32")
+@pytest.mark.parametrize(
+    ("instructions", "precision"),
+    [({"vnni", "amx_tile"}, "int8"), ({"amx_tile"}, "bfloat16"), ({"avx512_bf16"}, "bfloat16"), (set(), "float32")],
+)
+def test_the_precision_is_one_that_the_processor_has_instructions_for(instructions, precision, monkeypatch):
+    for name in ("vnni", "amx_tile", "avx512_bf16"):
+        # raises where PyTorch asks under another name than ours
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in instructions)
+    assert fastest_precision(torch.device("cpu")) == precision
     assert fastest_precision(torch.device("meta")) == "float32"

@@ -159,6 +159,44 @@ def test_unusable_embeddings_are_refused():
         train_sae(data, SMALL, SHORT)
 
 
+@pytest.mark.parametrize("support", ["prompt", "position"])
+def test_a_loss_that_is_not_finite_ends_the_training(support):
+    data = random_embeddings(0, n=20)
+    with pytest.raises(SnceError, match=r"loss is not finite.*learning rate"):
+        train_sae(data, replace(SMALL, support=support), replace(SHORT, lr=1e30))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"steps": -1}, {"batch": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"lr": float("inf")}, {"padding": -1},
+     {"aux_k": -1}, {"dead_after": -1}, {"held_out": -0.1}, {"held_out": 1.0}, {"held_out": float("nan")}],
+    ids=str,
+)  # fmt: skip
+def test_numbers_that_make_no_sense_are_refused(fields):
+    with pytest.raises(SnceError, match=f"{next(iter(fields))} = .* must be"):
+        TrainConfig(**fields)
+
+
+@pytest.mark.parametrize("support", ["prompt", "position"])
+def test_prompts_without_content_enter_neither_the_training_nor_the_metrics(support):
+    data, config = random_embeddings(0, n=30), replace(SMALL, support=support)
+    data.kinds[::2] = BEGIN
+    training = replace(SHORT, steps=20, batch=1, held_out=0.4)
+    once = train_sae(data, config, training)
+    data.x[::2] = torch.nan
+    again = train_sae(data, config, training)
+    assert same_weights(once.sae, again.sae)
+    assert once.metrics == again.metrics
+    assert 0 < once.metrics.l0 <= config.k
+    data.kinds[:] = BEGIN
+    with pytest.raises(SnceError, match="no token but begin-of-text"):
+        train_sae(data, config, training)
+
+
+def test_a_share_of_nearly_all_prompts_leaves_one_to_train_on():
+    assert train_sae(random_embeddings(0, n=3), SMALL, replace(SHORT, steps=2, held_out=0.99)).metrics.fvu > 0
+
+
 def test_a_few_prompts_are_enough_to_run():
     for n in (1, 2):
         _, metrics = train_sae(random_embeddings(0, n=n), SMALL, replace(SHORT, steps=2, batch=2))

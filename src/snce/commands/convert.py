@@ -117,9 +117,9 @@ def import_sae(library: str, options: ConvertOptions) -> "tuple[SparseAutoencode
         SnceError: --model was left out, or what `load_saelens` and `load_sparsify` refuse.
     """
     from snce.commands.train import show_metrics
+    from snce.sae.metrics import SAEMetrics
     from snce.sae.saelens import load_saelens
     from snce.sae.sparsify import load_sparsify
-    from snce.sae.train import SAEMetrics
     from snce.text.harvest import harvest
     from snce.text.towers import TextTower
 

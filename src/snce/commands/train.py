@@ -12,8 +12,8 @@ from snce.commands.corpus import cache_of, call_options, tower_folder, training_
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
+    from snce.sae.metrics import SAEMetrics
     from snce.sae.model import SparseAutoencoder
-    from snce.sae.train import SAEMetrics
     from snce.text.harvest import Embeddings
     from snce.text.towers import TextTower
 

@@ -30,6 +30,11 @@ def draw_positions(data: Embeddings, rows: Tensor, padding: int, rng: torch.Gene
     return x, kinds.gather(1, place)
 
 
+def with_content(data: Embeddings, rows: Tensor) -> Tensor:
+    """Those of the prompts `rows`, int64 [n], that have a token which is not left alone, in their order."""
+    return rows[(data.kinds[rows] != BEGIN).any(1)]
+
+
 def digest(data: Embeddings) -> str:
     """Tells data sets apart by a sample of their rows: they may be far larger than memory."""
     rows = torch.linspace(0, len(data) - 1, min(64, len(data))).long()

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from snce.errors import SnceError
+from snce.sae.batches import with_content
 from snce.sae.formats import SAEOrigin
+from snce.sae.metrics import kind_mean, measure
 from snce.sae.model import SAEConfig, SparseAutoencoder
 from snce.sae.thresholds import calibrate_thresholds
-from snce.sae.train import kind_mean, measure
-from snce.text.positions import BEGIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +83,8 @@ def adopt(
             f"the SAE reads embeddings of width {width}; {tower.name}.{tower.path} of the model given has width "
             f"{tower.width}: name the model that the SAE was trained on"
         )
-    if not bool((data.kinds != BEGIN).any()):
+    prompts = with_content(data, torch.arange(len(data)))
+    if len(prompts) == 0:
         raise SnceError("the prompts have no token but begin-of-text; give prompts with words in them")
     jump = weights.threshold is not None
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten below
@@ -96,14 +97,13 @@ def adopt(
     sae.scale.copy_(_root_mean_square(data, sae.b_dec))
     sae.b_enc.copy_(weights.b_enc / sae.scale)
     sae.eval().requires_grad_(False)
-    everything = torch.arange(len(data))
     if weights.threshold is not None:
         sae.threshold.copy_(weights.threshold / sae.scale)
-        metrics = measure(sae, data, everything, everything)._asdict()
+        metrics = measure(sae, data, prompts, prompts)._asdict()
         sae.config = replace(sae.config, k=min(latents, max(1, round(metrics["l0"]))))
     else:
         agreement = calibrate_thresholds(sae, data)
-        metrics = {**measure(sae, data, everything, everything)._asdict(), "threshold_f1": agreement.f1}
+        metrics = {**measure(sae, data, prompts, prompts)._asdict(), "threshold_f1": agreement.f1}
     origin = SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline, dict(training), metrics)
     sae.origin = origin
     return sae, origin

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from snce.errors import SnceError
 from snce.sae.pairs import Pairs
 from snce.sae.select import strongest
 from snce.text.positions import BEGIN, KINDS
@@ -81,9 +80,6 @@ def backward(
         x, kinds: [n, positions, d] and [n, positions].
         silence: steps since each latent was last active, [m]; brought up to date.
         aux_k, aux_weight, dead_after: see `TrainConfig`.
-
-    Raises:
-        SnceError: the loss is not finite.
     """
     w_enc, w_dec, b_enc, b_dec = (_gradient(p) for p in (sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec))
     used = kinds != BEGIN
@@ -111,8 +107,6 @@ def backward(
         loss = loss + aux.loss
     w_dec.addcmul_(sae.W_dec, along[:, None], value=-1)
     b_dec.copy_((main.outer.sum(0) - b_enc @ sae.W_enc) / scale)
-    if not torch.isfinite(loss):
-        raise SnceError("the loss is not finite: the embeddings hold NaN or infinity, or the learning rate is too high")
     return loss
 
 

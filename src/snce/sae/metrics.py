@@ -24,7 +24,8 @@ class SAEMetrics(NamedTuple):
     l0: float
     """Mean number of active latents: per prompt (prompt code) or per position (position code)."""
     dead: float
-    """Share of the latents that never fire on any training prompt."""
+    """Share of the latents that never fire on a training prompt (at its words, its end, and one of its padding
+    positions)."""
 
 
 def kind_mean(values: Tensor, kinds: Tensor) -> Tensor:
@@ -39,7 +40,11 @@ def fvu(sae: SparseAutoencoder, residual: Tensor, kinds: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(sae: SparseAutoencoder, data: Embeddings, test: Tensor, fit: Tensor, batch: int = 128) -> SAEMetrics:
-    """Metrics on the prompts `test`; dead latents counted over the prompts `fit`."""
+    """Metrics on the prompts `test`; dead latents counted over the prompts `fit`.
+
+    Args:
+        test, fit: rows of `data`, int64 [n]; all of `test` with content.
+    """
     unexplained, l0, prompts = 0.0, 0.0, 0
     fired = torch.zeros(sae.config.latents, dtype=torch.bool)
     for part in test.split(batch):

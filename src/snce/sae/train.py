@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,12 +12,12 @@ from torch import Tensor
 
 from snce import checkpoint as checkpoints
 from snce.errors import SnceError
-from snce.sae.batches import digest, draw_positions
+from snce.sae.batches import digest, draw_positions, with_content
 from snce.sae.gradients import backward
+from snce.sae.initial import initialise
 from snce.sae.loss import reconstruction_loss
-from snce.sae.metrics import SAEMetrics, kind_mean, measure
-from snce.sae.model import SAEConfig, SparseAutoencoder, top_mask
-from snce.text.positions import KINDS
+from snce.sae.metrics import SAEMetrics, measure
+from snce.sae.model import SAEConfig, SparseAutoencoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a sparse autoencoder is trained."""
+    """How a sparse autoencoder is trained.
+
+    Raises:
+        SnceError: a number that makes no sense.
+    """
 
     steps: int = 4_800
     """Optimiser steps."""
@@ -47,13 +52,23 @@ class TrainConfig:
     """Matryoshka (Bussmann et al. 2025, arXiv 2503.17547): the first n latents alone must reconstruct too, for each n
     given here, so that the first ones stand for what is common; the loss is the mean over all of these."""
     held_out: float = 0.05
-    """Share of the prompts on which the metrics are taken."""
+    """Share of the prompts on which the metrics are taken; one prompt at least."""
     seed: int = 0
     """Seed of the initial weights and of the batches."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 0), ("batch", 1), ("padding", 0), ("aux_k", 0), ("dead_after", 0)):
+            if getattr(self, name) < least:
+                raise SnceError(f"{name} = {getattr(self, name)} must be at least {least}")
+        if not (self.lr >= 0 and math.isfinite(self.lr)):
+            raise SnceError(f"lr = {self.lr} must be a number that is not negative")
+        if not 0 <= self.held_out < 1:
+            raise SnceError(f"held_out = {self.held_out} must be a share below 1")
 
 
 class TrainResult(NamedTuple):
     sae: SparseAutoencoder
+    """On the CPU, in evaluation mode, without gradients; its thresholds are not calibrated."""
     metrics: SAEMetrics
 
 
@@ -81,8 +96,8 @@ def train_sae(
         device: where to train; the embeddings stay where they are, and the SAE comes back to the CPU.
 
     Raises:
-        SnceError: widths or nested sizes that do not fit, an activation that is only imported, NaN among the
-            embeddings, or another training's checkpoint.
+        SnceError: widths or nested sizes that do not fit, an activation that is only imported, no prompts with content,
+            NaN among the embeddings, a loss that is not finite, or another training's checkpoint.
     """
     fit, test = split(data, train)
     with Progress(transient=True, disable=not progress) as bar:
@@ -97,10 +112,13 @@ def train_sae(
 
 
 def split(data: Embeddings, train: TrainConfig) -> tuple[Tensor, Tensor]:
-    """Prompts to train on and prompts held out for the metrics, as rows of `data`; of a single prompt none is."""
+    """Prompts to train on and prompts held out for the metrics, as rows of `data`; of a single prompt none is.
+
+    Prompts without content are in neither.
+    """
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(train.seed))
-    n_test = max(1, round(train.held_out * len(data))) if len(data) > 1 else 0
-    return order[n_test:], order[:n_test]
+    n_test = min(len(data) - 1, max(1, round(train.held_out * len(data)))) if len(data) > 1 else 0
+    return with_content(data, order[n_test:]), with_content(data, order[:n_test])
 
 
 def train_steps(
@@ -118,7 +136,7 @@ def train_steps(
         torch.manual_seed(train.seed)
         sae = SparseAutoencoder(config)
     alone = _codes_positions_alone(config, train, data.x.shape[1])
-    _initialise(sae, data, fit[:4096], checkpoints.generator(train.seed, -1), fitted=alone)
+    initialise(sae, data, fit[:4096], checkpoints.generator(train.seed, -1), fitted=alone)
     silence = _Silence(config.latents).to(device)
     optimizer = torch.optim.Adam(sae.to(device).parameters(), lr=train.lr, betas=(0.9, 0.99), fused=alone)
     state = {"sae": sae, "silence": silence}
@@ -139,6 +157,10 @@ def train_steps(
             optimizer.zero_grad()
             loss.backward()
             sae.project_gradient()
+        if not torch.isfinite(loss):
+            raise SnceError(
+                "the loss is not finite: the embeddings hold NaN or infinity, or the learning rate is too high"
+            )
         torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
         optimizer.step()
         sae.normalise_decoder()
@@ -176,30 +198,3 @@ def _codes_positions_alone(config: SAEConfig, train: TrainConfig, positions: int
 
 def _rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / (0.05 * steps), (steps - step) / (0.3 * steps))
-
-
-@torch.no_grad()
-def _initialise(sae: SparseAutoencoder, data: Embeddings, rows: Tensor, rng: torch.Generator, fitted: bool) -> None:
-    """b_dec = mean; scale = root mean square norm of what is left; latents point to embeddings drawn at random.
-
-    A latent that starts where data lie is seldom dead. Many latents that point the same way would write too much: with
-    `fitted`, the encoder is scaled so that together they write as much as is there.
-    """
-    x, kinds = data.x[rows].float(), data.kinds[rows]
-    if not torch.isfinite(x).all():
-        raise SnceError("the embeddings hold NaN or infinity")
-    present = [kind for kind in KINDS if (kinds == kind).any()]
-    if not present:
-        raise SnceError("the prompts have no token but begin-of-text")
-    sae.b_dec.copy_(torch.stack([x[kinds == kind].mean(0) for kind in present]).mean(0))
-    centred = x - sae.b_dec
-    sae.scale.copy_(kind_mean(centred.square().sum(-1), kinds).sqrt().clamp_min(1e-6))
-    pool = torch.cat([centred[kinds == kind][:4096] for kind in present])
-    drawn = pool[torch.randint(len(pool), (sae.config.latents,), generator=rng)]
-    sae.W_dec.copy_(torch.nn.functional.normalize(drawn + 1e-3 * sae.scale * sae.W_dec, dim=1))
-    sae.W_enc.copy_(sae.W_dec)
-    if fitted:
-        x = pool[torch.randint(len(pool), (1024,), generator=rng)] / sae.scale
-        pre = torch.relu(x @ sae.W_enc.T)
-        written = (pre * top_mask(pre, sae.config.k)) @ sae.W_dec
-        sae.W_enc.mul_((x * written).sum() / written.square().sum().clamp_min(1e-12))

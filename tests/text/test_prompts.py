@@ -106,3 +106,46 @@ def test_wrong_prompt_files_are_refused_with_the_reason(tmp_path):
     binary.write_bytes(b"\xff\x00\x80")
     with pytest.raises(SnceError, match="not a UTF-8"):
         read_prompts(str(binary))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"caption\na church\na church, old\n", "line 3 has more columns than the first: .* in quotes"),
+        (b"id,caption\n1,a church, old\n", "line 2 has more columns"),
+        (b"id;caption\n1;a church\n", "no column 'caption'; it has id;caption"),
+        (b"id\tcaption\n1\ta church\n", "no column 'caption'; it has id\tcaption"),
+        (b"sep=,\nid,caption\n1,a church\n", "no column 'caption'; it has sep="),
+        (b"caption,caption\na church,a barn\n", "2 columns 'caption'"),
+        (b'id,caption\n1,"a church\n2,a barn\n', "line 3"),
+        (b'id,caption\n1,"a" church\n', "line 2"),
+        (b"id,caption\n", "no prompts"),
+        (b"id,caption\n1\n2, \n", "no prompts"),
+        (b"", "no column 'caption'; it has none"),
+        ("caption\na café\n".encode("latin-1"), "not a UTF-8 text"),
+        ("caption\na church\n".encode("utf-16"), "not a UTF-8 text"),
+        ("caption\na church\n".encode("utf-16-le"), "no column 'caption'"),
+        (b"caption\n" + b"x" * 1_000_001 + b"\n", "a line of more than 1000000 characters"),
+    ],
+)  # fmt: skip
+def test_a_csv_file_of_another_kind_is_refused_with_the_reason(tmp_path, content, words):
+    path = tmp_path / "p.csv"
+    path.write_bytes(content)
+    with pytest.raises(SnceError, match=words):
+        read_prompts(f"{path}:caption")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"id,caption\r\n1,a church\r\n2,a barn\r\n",
+        b"id,caption\r1,a church\r2,a barn\r",
+        b'"id","caption"\n"1","a church"\n\n"2"," a barn "',
+        b"id,caption,\n1,a church,\n2,a barn,,\n",
+        b"\xef\xbb\xbfcaption\na church\na barn\n",
+    ],
+)
+def test_a_csv_file_of_any_program_is_read(tmp_path, content):
+    path = tmp_path / "P.CSV"
+    path.write_bytes(content)
+    assert read_prompts(f"{path}:caption") == ["a church", "a barn"]

@@ -118,6 +118,10 @@ def _column(lines: Iterator[str], column: str, path: Path) -> Iterator[str]:
     place = names.index(column)
     try:
         for row in rows:
+            if any(row[len(names) :]):  # or what follows a comma would be lost
+                raise SnceError(
+                    f"{path}: line {rows.line_num} has more columns than the first: put texts with commas in quotes"
+                )
             if len(row) > place:
                 yield row[place].strip()
     except csv.Error as error:

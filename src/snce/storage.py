@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from contextlib import contextmanager
@@ -140,6 +141,20 @@ def parse_json(text: str) -> Any:
         except UnicodeEncodeError as error:
             raise ValueError("it holds half of a surrogate pair, which is no Unicode text") from error
     return value
+
+
+def strict_json(value: Any) -> str:
+    """JSON of dicts, lists, texts and numbers, on several lines; null for NaN and infinity, which JSON does not know
+    (Python writes them all the same, and other readers refuse the file)."""
+    return json.dumps(_finite(value), indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

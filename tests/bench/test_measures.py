@@ -125,3 +125,13 @@ def test_the_interval_of_a_small_frechet_distance_holds_it_although_every_resamp
     rows["features_after"] = rows["features_before"] + 0.3 * rng.normal(size=(200, 32))
     found = measures.bootstrap(rows, {"distance": measures.frechet}, samples=500)["distance"]
     assert 0 < found.low <= found.value <= found.high
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_without_a_picture_of_the_kind_do_not_count_in_an_interval():
+    rows = columns(40) | {"kind": np.array(["other"] * 40), "identical": np.arange(40) > 0}
+    found = measures.bootstrap(rows, {"psnr": measures.psnr}, samples=50)["psnr"]  # a third of them lack the picture
+    assert found == (rows["psnr"][0],) * 3
+    unchanged = measures.bootstrap(rows | {"identical": np.ones(40, bool)}, {"psnr": measures.psnr}, samples=5)["psnr"]
+    assert np.isinf(unchanged.value)
+    assert np.isnan([unchanged.low, unchanged.high]).all()

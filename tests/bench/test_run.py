@@ -158,6 +158,21 @@ def test_methods_of_another_run_on_the_same_prompts_are_in_the_tables(finished, 
     assert "| SNCE |" in (tmp_path / "table.md").read_text()
 
 
+def test_a_shard_joins_the_other_run_when_all_parts_are_there(finished, tmp_path, capsys):
+    options = ("--no-tune", "--methods", "negative prompt", "--join", str(finished / "summary.json"))
+    assert bench(tmp_path, *options, "--shard", "2/2") == 0
+    assert "2 of 4 parts are still to come" in capsys.readouterr().out
+    assert "| SNCE |" not in (tmp_path / "table.md").read_text()
+    assert bench(tmp_path, *options, "--shard", "1/2") == 0
+    assert "| SNCE |" in (tmp_path / "table.md").read_text()
+
+
+def test_ablations_are_tabled_on_any_concepts(tmp_path):
+    assert bench(tmp_path, "--no-tune", "--methods", "SNCE, neurons: 2", "--concepts", "bomb,bomb") == 0
+    assert "| **1** |" in (tmp_path / "ablations.md").read_text()
+    assert set(parts(tmp_path)) == {"none__default__bomb", "SNCE__default__bomb", "neurons-2__default__bomb"}
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -186,6 +201,7 @@ def test_what_is_no_record_of_tuning_is_refused(text, complaint, tmp_path, capsy
         (("--concepts", "unicorn horn"), "no bundled concept"),
         (("--sets", "1,many"), "whole numbers"),
         (("--sets", "0"), "whole numbers"),
+        (("--sets", "1,400"), "--sets 400 is too large"),
         (("--shard", "3"), "must be like 3/8"),
         (("--shard", "9/8"), "must be like 3/8"),
         (("--workers", "0"), "at least 1"),

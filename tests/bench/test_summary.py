@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from math import inf, isnan, nan
+
 import pytest
+from PIL import Image
 
 from snce.bench.join import join_summaries, read_summary
 from snce.bench.measures import MEASURES, Interval
 from snce.bench.plan import concept_sets, default_concepts
+from snce.bench.report import Strip, write_report
 from snce.bench.rows import SEPARATOR
 from snce.bench.summary import VALIDATION, groups, markdown, overview, write_summary
 from snce.demo.table import validation_concepts
@@ -14,11 +19,12 @@ from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
 
 
-def found(value: float, stamp: str = "same") -> dict:
+def found(value: float, stamp: str = "same", sets: int = 2) -> dict:
     """The figures of a method, all with this value."""
     figures = {name: Interval(value, value / 2, value)._asdict() for name in MEASURES}
     costs = {"prepare seconds": 1.0, "bytes": 6000.0, "added time per picture": 0.0}
-    return {**figures, **costs, "setting": 1.0, "harmonic mean by set": {"bomb": value}, "stamp": stamp}
+    told = {"setting": 1.0, "sets": sets, "harmonic mean by set": {"bomb": value}, "stamp": stamp}
+    return {**figures, **costs, **told}
 
 
 def names(table: str) -> list[str]:
@@ -52,6 +58,39 @@ def test_one_group_needs_no_overview():
     summary = {"One concept at a time": {"UCE": found(0.5)}}
     assert markdown(summary).startswith("### One concept at a time")
     assert markdown({**summary, "5 together": {"UCE": found(0.7)}}).startswith("### Harmonic mean")
+
+
+def test_a_method_that_was_measured_on_fewer_sets_says_so():
+    summary = {"One concept at a time": {"none": found(0.0, sets=31), "UCE": found(0.9, sets=3)}}
+    assert names(markdown(summary)) == ["UCE (3 of 31 sets)", "none"]
+    assert names(overview(summary)) == ["UCE (3 of 31 sets)", "none"]
+    assert "| UCE |" in markdown({"One concept at a time": {"UCE": found(0.9, sets=3)}})
+
+
+def test_a_summary_is_json_for_all_readers_and_what_was_not_measured_stays_so(tmp_path):
+    own = found(0.5) | {"setting": nan, "psnr of the changed": Interval(inf, nan, nan)._asdict()}
+    write_summary(tmp_path, {"One concept at a time": {"UCE": own}})
+    text = (tmp_path / "summary.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    back = read_summary(tmp_path / "summary.json")["One concept at a time"]["UCE"]
+    assert isnan(back["setting"])
+    assert all(isnan(value) for value in back["psnr of the changed"].values())
+    assert back["harmonic mean"] == own["harmonic mean"]
+    (tmp_path / "old.json").write_text(json.dumps({"a": {"UCE": own}}))  # as versions before wrote it
+    assert isnan(read_summary(tmp_path / "old.json")["a"]["UCE"]["setting"])
+
+
+def test_a_report_names_methods_and_all_that_is_erased_and_does_without_a_missing_strip(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "there.png")
+    strips = [
+        Strip("SNCE (2 neurons)", ("beer mug", "axe"), tmp_path / "there.png"),
+        Strip("UCE", ("axe",), tmp_path / "missing.png"),
+    ]
+    write_report(tmp_path / "report.html", {"One concept at a time": {"none": found(0.0)}}, [], strips)
+    report = (tmp_path / "report.html").read_text()
+    assert "<summary>beer mug, axe</summary>" in report
+    assert "<figcaption>SNCE (2 neurons)</figcaption>" in report
+    assert report.count("<img") == 1
 
 
 ALONE, FIVE = "One concept at a time", "5 concepts together"

@@ -32,7 +32,8 @@ class BenchConfig(SuiteConfig):
     choose settings), or bundled concepts with commas between them. Other suites: concept files FILE.yaml, classes of
     the suite, or bundled concepts; left out, what --eraser erases."""
     sets: str = "1,5,10,25"
-    """How many concepts are erased together, with commas between the numbers (suite emblem)."""
+    """How many concepts are erased together, with commas between the numbers: 1 for each of --concepts alone; of every
+    larger number two sets of Emblem's objects, drawn at random, are erased as well (suite emblem)."""
     tune: bool = True
     """Tune every method's main setting first (suite emblem)."""
     join: Path | None = None

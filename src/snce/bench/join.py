@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from snce.bench.costs import COST_FIGURES
 from snce.bench.lineup import BASE
 from snce.bench.measures import MEASURES, Interval
-from snce.bench.summary import BY_SET, STAMP
+from snce.bench.summary import BY_SET, SETS, STAMP
 from snce.errors import SnceError
 from snce.storage import read_json
 
@@ -16,27 +16,32 @@ if TYPE_CHECKING:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """What `write_summary` wrote.
+    """What `write_summary` wrote; NaN where it has null.
 
     Raises:
         SnceError: it cannot be read, or is no such file.
     """
     summary = read_json(path, "summary.json of snce bench")
     try:
-        for methods in summary.values():
-            for found in methods.values():
-                _check(found)
+        return {title: {name: _checked(found) for name, found in methods.items()} for title, methods in summary.items()}
     except (ValueError, ArithmeticError, KeyError, TypeError, AttributeError) as error:
         raise SnceError(f"{path} is no summary.json of this version of snce bench") from error
-    return summary
 
 
-def _check(found: dict[str, Any]) -> None:
-    for name in MEASURES:
-        [float(value) for value in Interval(**found[name])]
-    [float(found[name]) for name in ("setting", *COST_FIGURES)]
-    [float(value) for value in found[BY_SET].values()]
-    found[STAMP].strip()
+def _checked(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a method, all numbers that they should be."""
+    return {
+        **found,
+        **{name: Interval(*map(_number, Interval(**found[name])))._asdict() for name in MEASURES},
+        **{name: _number(found[name]) for name in ("setting", *COST_FIGURES)},
+        SETS: int(found[SETS]),
+        BY_SET: {name: _number(value) for name, value in found[BY_SET].items()},
+        STAMP: found[STAMP].strip(),
+    }
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def join_summaries(own: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:

@@ -174,7 +174,8 @@ def bootstrap(
 
 
 def _interval(measure: Callable[[Columns], float], value: float, drawn: list[float]) -> Interval:
-    low, high = np.nanpercentile(drawn, [2.5, 97.5]) if np.isfinite(drawn).any() else (float("nan"),) * 2
+    told = np.array(drawn)[np.isfinite(drawn)]  # the samples that have a picture of the kind
+    low, high = np.percentile(told, [2.5, 97.5]) if len(told) else (float("nan"),) * 2
     if measure is frechet:
-        low, high = np.maximum(0, np.array([low, high]) - (np.mean(drawn) - value))
+        low, high = np.maximum(0, np.array([low, high]) - (told.mean() - value))
     return Interval(value, float(low), float(high))

@@ -33,10 +33,18 @@ def default_concepts() -> list[str]:
 
 
 def concept_sets(concepts: Sequence[str], sizes: Sequence[int]) -> list[tuple[str, ...]]:
-    """What is erased together: every concept alone, and of each larger size two sets of objects drawn at random."""
+    """What is erased together: every concept alone, and of each larger size two sets of objects drawn at random.
+
+    Raises:
+        SnceError: a size that leaves no objects to judge by.
+    """
     words, rng = vocabulary(), Random("bench sets")
     kept_back = set(validation_concepts())
     pool = [n for n in words.objects if n not in kept_back]
+    if max(sizes) > len(pool) // 2:
+        raise SnceError(
+            f"--sets {max(sizes)} is too large: of Emblem's objects, {len(pool) // 2} may be erased together"
+        )
     sets: list[tuple[str, ...]] = [(c,) for c in concepts] if 1 in sizes else []
     for size in sizes:
         if size > 1:
@@ -56,7 +64,7 @@ def all_cells(config: BenchConfig, methods: Sequence[str]) -> list[Cell]:
     """Every method on every set of concepts.
 
     Raises:
-        SnceError: an unknown concept, or sizes that are no numbers.
+        SnceError: an unknown concept, or sizes that are no numbers or too large.
     """
     try:
         sizes = [int(n) for n in config.sets.split(",")]
@@ -69,7 +77,7 @@ def all_cells(config: BenchConfig, methods: Sequence[str]) -> list[Cell]:
     elif config.concepts.strip() == "validation":
         concepts = validation_concepts()
     else:
-        concepts = [name.strip() for name in config.concepts.split(",") if name.strip()]
+        concepts = list(dict.fromkeys(name.strip() for name in config.concepts.split(",") if name.strip()))
         for name in concepts:
             load_concept(name)
     return [Cell(m, None, erased, sizes_for(len(erased))) for erased in concept_sets(concepts, sizes) for m in methods]

@@ -9,7 +9,7 @@ import numpy as np
 from snce.bench.lineup import BASE, OURS
 from snce.bench.measures import Interval
 from snce.bench.rows import SEPARATOR
-from snce.bench.summary import BY_SET
+from snce.bench.summary import BY_SET, told
 from snce.storage import replacing
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def plot_trade_off(summary: dict[str, Any], path: Path) -> None:
         xerr, yerr = ([[v.value - v.low], [v.high - v.value]] for v in (x, y))
         axis.errorbar(x.value, y.value, xerr=xerr, yerr=yerr, fmt="o", color=colour, elinewidth=0.8, markersize=5)
         axis.annotate(
-            method,
+            told(method, methods),
             (x.value, y.value),
             xytext=(1.03, 1 - (i + 0.5) / len(points)),
             textcoords="axes fraction",

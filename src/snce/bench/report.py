@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
@@ -25,10 +25,19 @@ details { border-top: 1px solid #ddd; padding: .4em 0 }
 """
 
 
+class Strip(NamedTuple):
+    """Pictures of a method on a set of erased concepts."""
+
+    method: str
+    erased: tuple[str, ...]
+    png: Path
+    """May be missing, where only the rows of another machine were collected."""
+
+
 def write_report(
-    path: Path, summary: dict[str, Any], plots: Sequence[tuple[str, Path]], strips: Sequence[Path]
+    path: Path, summary: dict[str, Any], plots: Sequence[tuple[str, Path]], strips: Sequence[Strip]
 ) -> None:
-    """plots: (caption, PNG). strips: PNGs named METHOD__SETTING__CONCEPT.png, grouped by concept."""
+    """plots: (caption, PNG). The strips are grouped by what is erased."""
     parts = ["<!doctype html><html lang=en><meta charset=utf-8><title>snce: precision benchmark</title>"]
     parts.append(f"<style>{_STYLE}</style><h1>Concept erasure on Emblem, method by method</h1>")
     parts.append(
@@ -38,17 +47,18 @@ def write_report(
     parts.append(_tables(markdown(summary)))
     for caption, plot in plots:
         parts.append(f"<figure>{_image(plot)}<figcaption>{html.escape(caption)}</figcaption></figure>")
-    parts.append("<h2>Pictures</h2><p>Upper row: before. Lower row: with the concept erased.</p>")
-    groups: dict[str, list[Path]] = {}
+    parts.append(
+        "<h2>Pictures</h2><p>Upper row: before. Lower row: with the concept erased. From left to right, two of each: "
+        "direct prompts; synonyms, where the concept has one; new sentences; pairs; other objects; neighbours, of "
+        "objects.</p>"
+    )
+    groups: dict[tuple[str, ...], list[Strip]] = {}
     for strip in strips:
-        groups.setdefault(strip.stem.split("__", 2)[2], []).append(strip)
-    for concept, members in groups.items():
-        figures = []
-        for strip in members:
-            method = html.escape(strip.stem.split("__")[0].replace("-", " "))
-            figures.append(f"<figure><figcaption>{method}</figcaption>{_strip(strip)}</figure>")
-        parts.append(f"<details><summary>{html.escape(concept.replace('__', ', ').replace('-', ' '))}</summary>")
-        parts.append("".join(figures) + "</details>")
+        if strip.png.exists():
+            groups.setdefault(strip.erased, []).append(strip)
+    for erased, members in groups.items():
+        figures = [f"<figure><figcaption>{html.escape(s.method)}</figcaption>{_strip(s.png)}</figure>" for s in members]
+        parts.append(f"<details><summary>{html.escape(', '.join(erased))}</summary>{''.join(figures)}</details>")
     write_text(path, "\n".join(parts) + "</html>\n")
 
 

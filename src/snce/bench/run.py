@@ -15,7 +15,7 @@ from snce.bench.execute import run_cells, train_shared
 from snce.bench.join import join_summaries, read_summary
 from snce.bench.plan import all_cells, chosen_methods
 from snce.bench.plots import plot_heat_map, plot_trade_off
-from snce.bench.report import write_report
+from snce.bench.report import Strip, write_report
 from snce.bench.rows import join_rows, read_rows
 from snce.bench.summary import VALIDATION, markdown, summarise, write_summary
 from snce.bench.tuning import read_tuned, tune
@@ -47,13 +47,20 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     cells = [replace(cell, setting=best.get(cell.method)) for cell in cells]
     parts = config.out / "parts"
     run_cells(bench, shard(cells, config.shard), parts, crew, console, "precision suite")
-    found = [path for cell in cells if (path := parts / f"{cell.key}.parquet").exists()]  # of all shards
+    done = {cell: path for cell in cells if (path := parts / f"{cell.key}.parquet").exists()}  # of all shards
+    found = list(done.values())
     join_rows(found, config.out / "results.parquet")
     columns, metadata = read_rows(found)
-    summary = join_summaries(summarise(columns, metadata), others)
+    summary = summarise(columns, metadata)
+    if len(done) == len(cells):
+        summary = join_summaries(summary, others)
+    elif others:  # the base model's pictures, by which the two are compared, are not all there
+        console.print(f"{len(cells) - len(done)} of {len(cells)} parts are still to come; {config.join} is joined when "
+                      "all are there", markup=False)  # fmt: skip
     write_summary(config.out, summary)
     if not ABLATIONS.keys().isdisjoint(methods):
-        write_text(config.out / "ablations.md", ablation_tables(summary[VALIDATION]))
+        group = VALIDATION if config.concepts.strip() == "validation" and VALIDATION in summary else next(iter(summary))
+        write_text(config.out / "ablations.md", ablation_tables(summary[group]))
     plots = {
         "trade-off.png": ("Erasure against retention.", plot_trade_off),
         "heat-map.png": ("Harmonic mean by method and erased concepts.", plot_heat_map),
@@ -61,5 +68,6 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     for name, (_, plot) in plots.items():
         plot(summary, config.out / name)
     captions = [(caption, config.out / name) for name, (caption, _) in plots.items()]
-    write_report(config.out / "report.html", summary, captions, [path.with_suffix(".png") for path in found])
+    strips = [Strip(cell.method, cell.erased, path.with_suffix(".png")) for cell, path in done.items()]
+    write_report(config.out / "report.html", summary, captions, strips)
     console.print(markdown(summary), markup=False, soft_wrap=True)

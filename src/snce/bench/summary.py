@@ -14,7 +14,7 @@ from snce.bench.measures import MEASURES, Interval, bootstrap, harmonic_mean
 from snce.bench.rows import SEPARATOR
 from snce.demo.table import validation_concepts
 from snce.emblem.vocabulary import vocabulary
-from snce.storage import write_text
+from snce.storage import strict_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +27,7 @@ COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: senten
 """Measures in the table, in this order; the JSON has all."""
 _SHARES = set(COLUMNS) - {"fréchet distance"}
 BY_SET = "harmonic mean by set"
+SETS = "sets"
 STAMP = "stamp"
 _NOT_MEASURED = Interval(*(float("nan"),) * 3)._asdict()
 
@@ -65,7 +66,7 @@ def summarise(columns: Columns, metadata: Sequence[dict[str, str]], samples: int
                 own = [m for m in metadata if m["erased"] in members and m["method"] == method]
                 methods[method] = {
                     "setting": float(rows["setting"][0]),
-                    "sets": len(set(rows["erased"].tolist())),
+                    SETS: len(set(rows["erased"].tolist())),
                     "pictures": int(chosen.sum()),
                     **{name: i._asdict() for name, i in bootstrap(rows, MEASURES, samples).items()},
                     **_costs([m for m in metadata if m["erased"] in members], method),
@@ -105,7 +106,7 @@ def markdown(summary: dict[str, Any]) -> str:
         for name, found in sorted(methods.items(), key=lambda item: -_rank(item[1])):
             cells = figure_cells(found, COLUMNS)
             setting = "-" if found["setting"] != found["setting"] else f"{found['setting']:g}"
-            lines.append(f"| {name} | {setting} | {cells} | {cost_cells(found)} |")
+            lines.append(f"| {told(name, methods)} | {setting} | {cells} | {cost_cells(found)} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables) + "\n"
 
@@ -116,8 +117,16 @@ def overview(summary: dict[str, Any]) -> str:
     lines = ["### Harmonic mean", "", "| method | " + " | ".join(summary) + " |", "|---" * (len(summary) + 1) + "|"]
     for name in sorted(first, key=lambda name: -_rank(first[name])):
         found = [methods.get(name, {"harmonic mean": _NOT_MEASURED}) for methods in summary.values()]
-        lines.append(f"| {name} | " + " | ".join(figure_cells(f, ("harmonic mean",)) for f in found) + " |")
+        cells = " | ".join(figure_cells(f, ("harmonic mean",)) for f in found)
+        lines.append(f"| {told(name, first)} | {cells} |")
     return "\n".join(lines)
+
+
+def told(method: str, methods: dict[str, Any]) -> str:
+    """The method's name; with how many sets of concepts it was measured on, where others of the group have more: a run
+    that goes on, or shards that are to come. Such figures do not compare."""
+    own, most = methods[method][SETS], max(found[SETS] for found in methods.values())
+    return method if own == most else f"{method} ({own} of {most} sets)"
 
 
 def _rank(found: dict[str, Any]) -> float:
@@ -139,6 +148,6 @@ def _cell(column: str, figure: Interval) -> str:
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """DIR/summary.json and DIR/table.md."""
-    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    """DIR/summary.json, with null where nothing was measured, and DIR/table.md."""
+    write_text(folder / "summary.json", strict_json(summary) + "\n")
     write_text(folder / "table.md", markdown(summary))

@@ -9,6 +9,7 @@ import pytest
 from snce.bench.suites import judges
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
+from snce.pipelines import load_pipeline
 from tests.bench.suites.tiny import METHODS, results, run, same
 
 pytest.importorskip("pyarrow")
@@ -74,6 +75,14 @@ def test_results_of_other_settings_are_never_mixed_in(i2p, seen, studio, tmp_pat
     for other in ({"threshold": 0.5}, {"steps": 3}, {"limit": 2}, {"batch": 3}, {"model": studio.other_model}):
         with pytest.raises(SnceError, match="results of another run; it differs in"):
             run(replace(i2p, **other, methods="none"))
+
+    def with_another_denoiser(name):
+        pipe = load_pipeline(name)
+        next(pipe.unet.parameters()).data += 1
+        return pipe
+
+    with pytest.raises(SnceError, match="it differs in weights"):  # under the same name
+        run(replace(i2p, methods="none"), load=with_another_denoiser)
     ConceptEraser.load(studio.eraser).with_strength(9.0).save(tmp_path / "other.safetensors")
     with pytest.raises(SnceError, match="made with another concept, SAE or eraser"):
         run(replace(i2p, methods="SNCE", eraser=tmp_path / "other.safetensors"))

@@ -14,7 +14,7 @@ from snce.bench.suites.lineup import Studio, chosen_methods
 from snce.bench.suites.prompts import load_prompts
 from snce.bench.suites.report import check_settings, settings_of
 from snce.bench.suites.work import Work
-from snce.text.towers import TextTower
+from snce.text.towers import TextTower, weights_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,16 @@ def prepare(
     pipe.to(device)
     methods = Studio(pipe, config, eraser, progress).made(names)
     sampling = Sampling.of(pipe, config)
-    settings = settings_of(config, prompts, erased, asdict(sampling), panel.describe(), tower.fingerprint)
+    drawing = {
+        **asdict(sampling),
+        "scheduler": type(pipe.scheduler).__name__,
+        "denoiser runs in": "half precision" if device == "cuda" else "full precision",
+    }
+    weights = {
+        "text encoder": tower.fingerprint,
+        "denoiser": weights_fingerprint(pipe.unet),
+        "decoder": weights_fingerprint(pipe.vae),
+    }
+    settings = settings_of(config, prompts, erased, drawing, panel.describe(), weights)
     digest = check_settings(config.out, settings)
     return Work(config, pipe, prompts, concepts, methods, panel, sampling, settings, digest), notes

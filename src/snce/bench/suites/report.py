@@ -15,7 +15,7 @@ from snce.bench.rows import join_rows, read_metadata, read_rows
 from snce.bench.suites.figures import Figures, markdown
 from snce.bench.suites.lineup import ENTRIES
 from snce.errors import SnceError
-from snce.storage import parse_json, read_text, write_text
+from snce.storage import parse_json, read_text, strict_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,19 +35,19 @@ def settings_of(
     erased: Sequence[str],
     sampling: dict[str, Any],
     judges: dict[str, Any],
-    fingerprint: str,
+    weights: dict[str, str],
 ) -> dict[str, Any]:
     """All that decides the figures, but for the methods. Shards of one run have the same.
 
     Args:
-        fingerprint: of the model's text encoder.
+        weights: fingerprints of the model's parts. Its name does not tell: a folder may hold another model by now.
     """
     # a file may lie elsewhere on another machine: its name, and what is in it
     digest = hashlib.sha256(repr([(p.text, p.seed, p.guidance, p.object, p.style) for p in prompts.prompts]).encode())
     return {
         "suite": config.suite,
         "model": config.model,
-        "text encoder": fingerprint,
+        "weights": weights,
         "safety checker": "off",
         "prompts": {
             "source": Path(prompts.source).name if Path(prompts.source).exists() else prompts.source,
@@ -73,8 +73,8 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> str:
     if path.exists():
         try:
             there = parse_json(read_text(path))["settings"]
-            other = [key for key in settings if there[key] != json.loads(text)[key]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            other = [key for key in settings if there.get(key) != json.loads(text)[key]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SnceError(f"{path} is damaged: choose another --out, or delete the folder") from error
         if other:
             raise SnceError(f"{folder} has results of another run; it differs in {', '.join(other)}: choose another "
@@ -128,7 +128,7 @@ def sum_up(
             "cost": cost_figures(costs, base),
         }
     summary = {"settings": settings, "methods": methods}
-    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_text(folder / "summary.json", strict_json(summary) + "\n")
     table = markdown(summary)
     write_text(folder / "table.md", table)
     return table

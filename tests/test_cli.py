@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from PIL import Image
 
 from snce import checkpoint as checkpoints
+from snce import cli
 from snce.cli import COMMANDS, main
 from snce.erase.eraser import ConceptEraser
 from snce.pipelines import load_pipeline
@@ -138,6 +140,17 @@ def test_help_teaches_by_example(command, capsys):
     assert f"  snce {command}" in text
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained_in_a_text_that_flows(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "4000")  # nothing has to be broken
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    _, options, _ = cli._load(command)
+    for field in fields(options):
+        assert any(field.metadata["help"] in line for line in lines), field.name
+
+
 def test_help_names_every_command(capsys):
     for arguments in (["--help"], []):
         with pytest.raises(SystemExit) as exit_:
@@ -184,4 +197,5 @@ def test_defaults_on_the_command_line_are_those_of_the_library():
         == signature(build_eraser).parameters["strength"].default
         == STRENGTH
     )
-    assert set(FindOptions.__dataclass_fields__["rule"].type.__args__) == set(RULES)
+    for options in (FindOptions, DemoConfig):
+        assert set(options.__dataclass_fields__["rule"].type.__args__) == set(RULES)

@@ -149,3 +149,22 @@ def test_an_installation_with_a_damaged_vocabulary(tmp_path, complaint, monkeypa
     monkeypatch.setattr("snce.emblem.vocabulary.files", lambda _package: tmp_path)
     vocabulary.cache_clear()
     assert "vocabulary.json, is missing or damaged" in complaint(["concepts"])
+
+
+def test_values_that_make_no_sense_for_the_demo(tmp_path, complaint):
+    for option, value in (("--captions", "0"), ("--workers", "0"), ("--strength", "nan"), ("--strength", "-1")):
+        assert f"{option} {float(value) if option == '--strength' else value} must be" in complaint(
+            ["demo", option, value, "--out", str(tmp_path)]
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["cigarete", "beer"])
+def test_a_misspelt_concept_is_answered_by_those_that_it_may_be(tmp_path, complaint, name):
+    meant = {"cigarete": "did you mean cigarette?", "beer": "did you mean beer mug?"}[name]
+    demo = complaint(["demo", "--concept", name, "--out", str(tmp_path)])
+    found = complaint(["find", "emblem", "--sae", "none", "--concept", name, "--out", f"{tmp_path}/x.safetensors"])
+    assert meant in demo
+    assert "file" not in demo  # the demo takes none
+    assert meant in found
+    assert "no file of that name" in found

@@ -110,7 +110,7 @@ def test_what_the_option_may_be_given(folder):
     comma = folder / "a, b.yaml"
     comma.write_text("")
     assert concepts_named([str(comma)]) == ((str(comma),), False)
-    for given, says in ((["bomb,bomb"], "given twice"), ([" , "], "no concept to find")):
+    for given, says in ((["bomb,bomb"], "given twice"), ([" , "], "no concept to find"), ([""], "no concept to find")):
         with pytest.raises(SnceError, match=says):
             concepts_named(given)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union
 import tyro
 
 from snce.commands.console import stderr, stdout
+from snce.commands.options_help import flow_help
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def _parse(arguments: list[str]) -> tuple[Callable[[Any], object], Any]:
         tyro.cli(choice, prog="snce", description=DESCRIPTION, args=arguments, config=_CONFIG)
         raise AssertionError("the parser exits: the first argument names no command")
     module, options, run = _load(name)
+    flow_help(options)
     description = getattr(module, "DESCRIPTION", None) or options.__doc__
     return run, tyro.cli(options, prog=f"snce {name}", description=description, args=arguments[1:], config=_CONFIG)
 

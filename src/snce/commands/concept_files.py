@@ -30,7 +30,7 @@ def concepts_named(given: "Sequence[str]") -> Named:
     """
     sources: list[str] = []
     folder = False
-    for value in given:
+    for value in filter(str.strip, given):  # an empty path would be the folder that the command is given in
         path = Path(value)
         if path.is_dir():
             files = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in YAML)
@@ -63,7 +63,10 @@ def concept_called(name: str) -> "Concept":
     else:
         from snce.emblem.concepts import load_concept
 
-        concept = load_concept(name)
+        try:
+            concept = load_concept(name)
+        except SnceError as error:
+            raise SnceError(f"{error}, and no file of that name") from error
     for kind in ("targets", "neutrals"):
         if len(getattr(concept, kind)) < 2:
             raise SnceError(

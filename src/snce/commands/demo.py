@@ -17,8 +17,13 @@ DESCRIPTION = cleandoc(DemoConfig.__doc__ or "") + EXAMPLES
 
 
 def run(config: DemoConfig) -> None:
-    """Run the demo and say what it found."""
+    """Run the demo and say what it found.
+
+    Raises:
+        SnceError: options that make no sense, an unknown concept, or a folder that cannot be written.
+    """
     from snce.demo.run import run_demo
 
+    config.check()
     check_folder(config.out)
     run_demo(config, stdout())

@@ -1,7 +1,11 @@
 """The options of `snce demo`. Nothing heavy is imported here: `--help` must be quick."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from snce.errors import SnceError
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,19 @@ class DemoConfig:
     """Folder for what it writes."""
     strength: float = 1.25
     """1 takes out what the neuron stands for, more goes past zero, 0 leaves everything as it is."""
-    rule: str = "modulated"
-    """Rule that chooses the neuron."""
+    rule: Literal["modulated", "frequency", "difference", "saeuron", "itd", "auroc"] = "modulated"
+    """Score by which the neuron is chosen: see `snce.neurons.scores`."""
     captions: int = 10_000
     """Captions that the sparse autoencoder is trained on."""
     seed: int = 0
     """Seed of the training."""
     workers: int = 1
     """Processes that judge the concepts of a table; one per core is best."""
+
+    def check(self) -> None:
+        """Raise SnceError if a value makes no sense. Not in `__post_init__`: the parser would frame the message."""
+        for name in ("captions", "workers"):
+            if getattr(self, name) < 1:
+                raise SnceError(f"--{name} {getattr(self, name)} must be at least 1")
+        if not (math.isfinite(self.strength) and self.strength >= 0):
+            raise SnceError(f"--strength {self.strength} must be a number that is not negative")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,11 @@ def load_concept(name: str, without: Collection[str] = ()) -> Concept:
     if name in words.styles:
         return _style(name)
     if name not in words.objects:
-        near = [n for n in concept_names() if any(part in n.split() for part in name.lower().split())]
-        hint = f"; did you mean {', '.join(near[:5])}?" if near else ""
-        raise SnceError(f"no bundled concept {name!r}{hint} (`snce concepts` lists them; a YAML file will do as well)")
+        names = concept_names()
+        near = [n for n in names if any(part in n.split() for part in name.lower().split())]
+        near = near[:5] or get_close_matches(name.lower(), names)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise SnceError(f"no bundled concept {name!r}{hint} (`snce concepts` lists them)")
     item = words.objects[name]
     rng = Random(f"concept {name}")
     others = words.others(name)

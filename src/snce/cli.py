@@ -83,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             return _fail(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
         except KeyboardInterrupt:
-            stderr().print("interrupted; no file is half-written, and the same command goes on where training stopped")
+            stderr().print(
+                "interrupted; no file is half-written, and a long run goes on when its command is given again"
+            )
             return INTERRUPTED
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):

@@ -18,10 +18,10 @@ class BenchConfig(SuiteConfig):
 
     On Emblem, the model in this package (--suite emblem): tunes each method's main setting on validation concepts, then
     judges it on others. Is the concept gone for direct prompts, synonyms, new sentences; is all else still there; how
-    many pictures did not change by one byte; what does it cost. On a Stable Diffusion 1.x or 2.x that you have (the
-    other suites): the prompts and judges of the field. Writes DIR/results.parquet (a row per picture), summary.json and
-    table.md; on Emblem plots and report.html, on other models the pictures. An interrupted run goes on from what is
-    there.
+    many pictures did not change by one byte; what does it cost. All of it takes hours on two cores; --methods,
+    --concepts and --sets ask for less. On a Stable Diffusion 1.x or 2.x that you have (the other suites): the prompts
+    and judges of the field. Writes DIR/results.parquet (a row per picture), summary.json and table.md; on Emblem plots
+    and report.html, on other models the pictures. An interrupted run goes on from what is there.
     """
 
     methods: str = "all"
@@ -35,7 +35,7 @@ class BenchConfig(SuiteConfig):
     """How many concepts are erased together, with commas between the numbers: 1 for each of --concepts alone; of every
     larger number two sets of Emblem's objects, drawn at random, are erased as well (suite emblem)."""
     tune: bool = True
-    """Tune every method's main setting first (suite emblem)."""
+    """Every method's main setting is tuned first; --no-tune leaves each at its default (suite emblem)."""
     join: Path | None = None
     """summary.json of another run: methods that it has and this one has not go into the tables and plots (suite
     emblem). So a new method is compared with others in the time that it takes alone; docs/benchmark of the repository

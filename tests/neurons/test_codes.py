@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from snce.errors import SnceError
 from snce.neurons.codes import block_prompts, code_bytes, code_prompts, join
 from snce.sae.model import SAEConfig
 from snce.text.harvest import Embeddings
@@ -117,6 +118,11 @@ def test_an_sae_in_training_is_coded_as_one_that_is_not():
     sae, data = sae_of(CONFIGS[2]), random_embeddings(1, n=30)
     resting = code_prompts(sae, data).dense()
     assert torch.equal(code_prompts(sae.train(), data).dense(), resting)
+
+
+def test_embeddings_of_another_width_are_refused():
+    with pytest.raises(SnceError, match="the SAE has width 8, the embeddings have 9"):
+        code_prompts(sae_of(CONFIGS[0]), random_embeddings(1, d=9))
 
 
 @pytest.mark.parametrize("n", [8, 400])

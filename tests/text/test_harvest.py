@@ -85,6 +85,14 @@ def test_no_prompts_are_refused(tower):
         harvest(tower, [])
 
 
+@pytest.mark.parametrize("size", [0, -1])
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_batch_of_nothing_is_refused(tower, tmp_path, size, cached):
+    with pytest.raises(SnceError, match=f"batch_size = {size} must be at least 1"):
+        harvest(tower, PROMPTS, tmp_path if cached else None, batch_size=size)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_prompt_that_is_cut_is_named(tower):
     with pytest.warns(UserWarning, match="truncated to 16 tokens: 'a prompt that goes on and on'"):
         harvest(tower, ["a cat", "a prompt that goes on and on"])

@@ -81,6 +81,15 @@ def test_a_module_that_is_not_there_or_does_not_run_is_named(pipe):
         TextTower(pipe.text_encoder, pipe.tokenizer, "idle").encode(["a"])
 
 
+def test_a_tokenizer_that_knows_no_length_is_refused_with_what_to_do(pipe):
+    pipe.tokenizer.model_max_length = int(1e30)  # as transformers has it where the tokenizer's files say nothing
+    bare = TextTower(pipe.text_encoder, pipe.tokenizer, "final_layer_norm")
+    with pytest.raises(SnceError, match=r"set tokenizer\.model_max_length"):
+        bare.encode(["a cat"])
+    pipe.tokenizer.model_max_length = 12
+    assert bare.encode(["a cat"]).shape[1] == 12
+
+
 def test_a_pipeline_that_is_not_in_the_table_is_named():
     with pytest.raises(SnceError, match=r"object is not a known pipeline .*StableDiffusionPipeline"):
         TextTower.from_pipeline(object())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from snce.errors import SnceError
 from snce.text.positions import BEGIN
 
 if TYPE_CHECKING:
@@ -75,7 +76,12 @@ def code_prompts(
         data: may be memory-mapped; it is read once, from front to back.
         prompts: indices of those to code, int64 [n]; None for all.
         progress: show a bar.
+
+    Raises:
+        SnceError: embeddings of another width than the SAE's.
     """
+    if data.x.shape[-1] != sae.config.width:
+        raise SnceError(f"the SAE has width {sae.config.width}, the embeddings have {data.x.shape[-1]}")
     coder = _Coder(sae, data.x.shape[1])
     n = len(data) if prompts is None else len(prompts)
     starts, latents, values = torch.zeros(n + 1, dtype=torch.int64), [], []

@@ -69,7 +69,8 @@ def find_neurons(
     """Rank the SAE's neurons by how well they stand for what `target` has and `neutral` has not.
 
     Raises:
-        SnceError: an unknown rule, or no neuron that fires on the target prompts at all.
+        SnceError: an unknown rule, embeddings of another width than the SAE's, or no neuron that fires on the target
+            prompts at all.
     """
     return rank(collect(sae, target), collect(sae, neutral), rule, top)
 
@@ -94,7 +95,8 @@ def find_many(
         progress: show a bar.
 
     Raises:
-        SnceError: an unknown rule; a concept without target or neutral prompts, or with one that is not in `data`.
+        SnceError: an unknown rule; embeddings of another width than the SAE's; a concept without target or neutral
+            prompts, or with one that is not in `data`.
     """
     _check_rule(rule)
     used = torch.zeros(len(data), dtype=torch.bool)

@@ -22,8 +22,8 @@ _CHUNK = 4096
 class TokenBlocks:
     """The tokens of `prompts` for the encoder of `tower`, a slice at a time, as if all had been tokenised together.
 
-    Tokenises all of them once, to know `kinds` and `digest`, and keeps of that a byte per position. Warns where prompts
-    are longer than the encoder takes, naming the first.
+    Tokenises all of them once, to know `kinds` and `digest`, and keeps of that a byte per position. Warns as
+    `TextTower.tokenize` does, once for all, naming the first.
     """
 
     kinds: Tensor

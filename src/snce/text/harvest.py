@@ -76,11 +76,13 @@ def harvest(
             the tower; for caches only.
 
     Raises:
-        SnceError: no prompts; NaN or infinity among the embeddings; a cache that cannot be written, or a disk without
-            room for it.
+        SnceError: no prompts; a batch size below 1; NaN or infinity among the embeddings; a cache that cannot be
+            written, or a disk without room for it.
     """
     if len(prompts) == 0:
         raise SnceError("no prompts to harvest")
+    if batch_size < 1:
+        raise SnceError(f"batch_size = {batch_size} must be at least 1")
     tokens = TokenBlocks(tower, prompts)
     if cache is None:
         starts = range(0, len(prompts), batch_size)

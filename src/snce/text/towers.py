@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PROBES = ("", "a", "7 zebras")  # they have nothing in common but what the pipeline puts around them
+_LONGEST = 1_000_000  # tokens; `transformers` says 10^30 where a tokenizer's files say nothing
 
 
 class _Weights:
@@ -167,10 +168,11 @@ class TextTower:
     def tokenize(self, prompts: Sequence[str], warn: bool = True) -> Tokens:
         """What the encoder is handed for these prompts, by the pipeline; a bare encoder gets them padded to its length.
 
-        With `warn`, warns where a prompt is longer than the encoder takes, naming it.
+        With `warn`, warns where a prompt is longer than the encoder takes, naming it; not where the pipeline hands over
+        a mask: it cuts prompts by rules of its own.
 
         Raises:
-            SnceError: no prompts, or one that is no Unicode text.
+            SnceError: no prompts, or one that is no Unicode text; a bare encoder whose tokenizer knows no length.
         """
         prompts = list(prompts)
         if not prompts:
@@ -180,9 +182,15 @@ class TextTower:
             entry = self.encoder.get_submodule(self._row.entry)
             tokens = tokens_of_pipeline(self._pipe, entry, prompts, self._options)
         else:
-            tokens = Tokens(self.tokenizer(prompts, padding="max_length", truncation=True,
-                                           max_length=int(self.tokenizer.model_max_length),
-                                           return_tensors="pt").input_ids)  # fmt: skip
+            length = int(self.tokenizer.model_max_length)
+            if length > _LONGEST:
+                raise SnceError(
+                    "the tokenizer does not say how long prompts may be: set tokenizer.model_max_length to the number "
+                    "of tokens that the pipeline pads them to"
+                )
+            padded = self.tokenizer(prompts, padding="max_length", truncation=True, max_length=length,
+                                    return_tensors="pt")  # fmt: skip
+            tokens = Tokens(padded.input_ids)
         if warn and tokens.mask is None:
             found = truncated(prompts, self.tokenizer, tokens.ids.shape[1])
             warn_truncated(found[:3], len(found), tokens.ids.shape[1], stacklevel=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ import pytest
 from snce.bench import rows as module
 from snce.bench.rows import Row, join_rows, read_metadata, read_rows, write_rows
 from snce.errors import SnceError
+from snce.storage import CHECKSUM
 
-pytest.importorskip("pyarrow")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+parquet = pytest.importorskip("pyarrow.parquet")
 
 ROW = Row(
     method="UCE", setting=1.0, erased="bomb", kind="direct", concept="bomb", prompt="a bomb, große", seed=2**62,
@@ -82,3 +87,41 @@ def test_a_join_that_fails_leaves_what_was_there(tmp_path):
         join_rows([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "all.parquet")
     assert (tmp_path / "all.parquet").read_bytes() == b"before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet", "all.parquet", "b.parquet"]
+
+
+def check_flips(path: Path, step: int) -> None:
+    """Flip a bit of every `step`-th byte of a result file."""
+    write_rows(path, [replace(ROW, seed=i, psnr=i / 7) for i in range(3)], {"cost": '{"bytes": 1}', "stamp": "s"})
+    content, whole, found = path.read_bytes(), read_rows([path]), 0
+    for i in range(0, len(content), step):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 1 << i % 8]) + content[i + 1 :])
+        for read in (lambda: read_rows([path]), lambda: (whole[0], [read_metadata(path)])):
+            try:
+                columns, metadata = read()
+            except SnceError:
+                found += 1
+                continue
+            for name, column in columns.items():
+                assert np.array_equal(column, whole[0][name], equal_nan=column.dtype.kind == "f")
+            # else the name of the checksum was hit: it passes for a file of an earlier version
+            assert metadata == whole[1] or CHECKSUM.encode() not in parquet.read_schema(path).metadata
+    assert found > len(content) / step / 3
+
+
+def test_a_flipped_bit_in_a_result_file_is_noticed(tmp_path):
+    check_flips(tmp_path / "flip.parquet", step=97)
+
+
+@pytest.mark.slow
+def test_any_flipped_byte_in_a_result_file_is_noticed(tmp_path):
+    check_flips(tmp_path / "flip.parquet", step=1)
+
+
+def test_a_result_file_of_an_earlier_version_has_no_checksums_and_is_read(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "with_checksums", lambda metadata, table: metadata)
+        write_rows(tmp_path / "old.parquet", [ROW, ROW], {"stamp": "s"})
+    write_rows(tmp_path / "new.parquet", [ROW, ROW], {"stamp": "s"})
+    assert CHECKSUM.encode() not in (tmp_path / "old.parquet").read_bytes()
+    assert read_metadata(tmp_path / "old.parquet") == read_metadata(tmp_path / "new.parquet")
+    assert read_rows([tmp_path / "old.parquet"])[0]["seed"].tolist() == [ROW.seed] * 2

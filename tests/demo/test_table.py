@@ -1,13 +1,23 @@
 """The table of many concepts: which it is made of, and how it sums them up."""
 
+import json
 import math
 import re
 
 import pytest
 
-from snce.demo.table import DRAWN_WELL, chosen_concepts, interval, row_table, summary_table, validation_concepts
+from snce.demo.table import (
+    DRAWN_WELL,
+    chosen_concepts,
+    interval,
+    row_table,
+    stored_rows,
+    summary_table,
+    validation_concepts,
+)
 from snce.emblem.concepts import concept_names
 from snce.emblem.vocabulary import vocabulary
+from snce.errors import SnceError
 from tests.emblem.reading import printed_elsewhere
 
 
@@ -85,3 +95,21 @@ def test_a_concept_without_any_picture_of_it_does_not_spoil_the_order():
     rows = [row("bomb"), row("violin", base_rate=0.0, erased=math.nan), row("axe", erased=0.5)]
     lines = row_table(rows).splitlines()[2:]
     assert [line.split("|")[1].strip() for line in lines] == ["axe", "bomb", "violin"]
+
+
+def test_rows_of_an_earlier_run_are_those_that_it_wrote_or_none(tmp_path):
+    path, rows = tmp_path / "concepts.json", [row("bomb"), row("dog", erased=math.nan)]
+    assert stored_rows(path, ["a"]) == []
+    path.write_text(json.dumps({"stamp": ["a"], "rows": rows}))
+    assert [r["concept"] for r in stored_rows(path, ["a"])] == ["bomb", "dog"]
+    assert stored_rows(path, ["b"]) == []
+
+
+@pytest.mark.parametrize("change", [{"concept": 7}, {"erased": "1"}, {"score": None}, {"neuron": 10**400}, None])
+def test_damaged_rows_of_an_earlier_run_are_one_clear_line(tmp_path, change):
+    path, damaged = tmp_path / "concepts.json", row("dog") | (change or {})
+    if change is None:
+        damaged["cnncept"] = damaged.pop("concept")
+    path.write_text(json.dumps({"stamp": ["a"], "rows": [row("bomb"), damaged]}))
+    with pytest.raises(SnceError, match=r"concepts\.json is damaged"):
+        stored_rows(path, ["a"])

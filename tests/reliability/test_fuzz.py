@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from snce.errors import SnceError
 from tests.reliability.limits import cpu_seconds, traced
 from tests.reliability.parsers import Parser, parsers
+from tests.reliability.records import records
 
 SUMMARY = (Path(__file__).parents[2] / "docs" / "benchmark" / "summary.json").read_bytes()
 CONSTANT = 4_000_000
 """Bytes beside twice the file's size: the interpreter's own, such as what an exception and its message take."""
 NAMES = (
     "eraser", "old eraser", "eraser of towers", "SAE", "old SAE", "checkpoint", "cfg.json", "prompts.txt",
-    "prompts.csv", "concept", "tuned.json", "summary.json",
+    "prompts.csv", "concept", "tuned.json", "summary.json", "progress.json",
+    "suite.json", "concepts.json", "results.parquet",
 )  # fmt: skip
 OF_CONTENTS = ("concept ", "a concept ", "this SAE ", "the SAE ")
 """Complaints of what a whole file says do not name the file."""
@@ -26,7 +29,8 @@ every_parser = pytest.mark.parametrize("name", NAMES)
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, tower) -> dict[str, Parser]:
-    found = {p.name: p for p in parsers(tmp_path_factory.mktemp("valid"), SUMMARY, tower)}
+    folder = tmp_path_factory.mktemp("valid")
+    found = {p.name: p for p in (*parsers(folder, SUMMARY, tower), *records(folder, tower))}
     assert tuple(found) == NAMES
     return found
 
@@ -54,30 +58,58 @@ def test_ten_thousand_files_gone_wrong_give_right_results_or_clear_errors(table,
     fuzz(table[name], tmp_path, SLOW)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(".json")])
+def test_json_that_is_cut_deep_huge_or_of_other_types(table, tmp_path, name):
+    """Of the whole file, and of values at its top and one below."""
+    parser = table[name]
+    whole = json.loads(parser.content)
+    odd = ["[" * 100_000, "9" * 5000, "1e999", "NaN", "null", "[]", "{}", '""', "-1", "true", '"\\ud800"']
+    contents = [parser.content[:n] for n in (0, 1, len(parser.content) // 2, len(parser.content) - 3)]
+    contents += [text.encode() for text in odd]
+    for key, value in list(whole.items())[:4]:
+        places = [{**whole, key: "@"}]
+        if isinstance(value, dict):
+            places += [{**whole, key: {**value, inner: "@"}} for inner in list(value)[:3]]
+        elif isinstance(value, list) and value:
+            places += [{**whole, key: ["@", *value[1:]]}]
+            places += (
+                [{**whole, key: [{**value[0], k: "@"}, *value[1:]]} for k in value[0]]
+                if isinstance(value[0], dict)
+                else []
+            )
+        contents += [json.dumps(place).replace('"@"', text).encode() for place in places for text in odd]
+    for content in dict.fromkeys(contents):
+        check(parser, tmp_path / f"f{parser.suffix}", content)
+
+
 def fuzz(parser: Parser, folder: Path, examples: int) -> None:
     """Try so many files. The same ones in every run."""
-    path = folder / f"f{parser.suffix}"
     tried = []
 
     @settings(max_examples=examples, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(parser.inputs())
     def attempt(content: bytes) -> None:
         tried.append(content)
-        path.write_bytes(content)
-        result, complaint = None, None
-        with cpu_seconds(20), traced() as peak:
-            try:
-                result = parser.read(path)
-            except SnceError as error:
-                complaint = str(error)
-        if complaint is None:
-            parser.right(result, content)
-        else:
-            assert str(path.parent) in complaint or complaint.startswith(OF_CONTENTS), complaint
-            assert len(complaint) < 1000
-            complaint.encode()
-        assert peak.value < 2 * len(content) + CONSTANT
+        check(parser, folder / f"f{parser.suffix}", content)
 
     attempt()
     assert len(tried) >= examples
     assert len(set(tried)) > examples / 2
+
+
+def check(parser: Parser, path: Path, content: bytes) -> None:
+    """A right result or a clear error, soon, and within memory."""
+    path.write_bytes(content)
+    result, complaint = None, None
+    with cpu_seconds(20), traced() as peak:
+        try:
+            result = parser.read(path)
+        except SnceError as error:
+            complaint = str(error)
+    if complaint is None:
+        parser.right(result, content)
+    else:
+        assert str(path.parent) in complaint or complaint.startswith(OF_CONTENTS), complaint
+        assert len(complaint) < 1000
+        complaint.encode()
+    assert peak.value < 2 * len(content) + CONSTANT

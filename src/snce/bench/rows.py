@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from snce.bench.checksum import with_checksums, without_checksums
 from snce.errors import SnceError
 from snce.storage import replacing
 
@@ -76,12 +77,13 @@ class Cost:
 
 
 def write_rows(path: Path, rows: Sequence[Row], metadata: dict[str, str]) -> None:
-    """Write the rows, whole or not at all."""
+    """Write the rows, whole or not at all. Checksums go into the metadata."""
     pa, parquet = _pyarrow()
     columns = {f.name: [getattr(row, f.name) for row in rows] for f in fields(Row)}
-    table = pa.table(columns, schema=_schema(pa)).replace_schema_metadata({"format": VERSION, **metadata})
+    table = pa.table(columns, schema=_schema(pa))
+    told = with_checksums({"format": VERSION, **metadata}, table)
     with replacing(path) as temporary:
-        parquet.write_table(table, temporary, compression="zstd")
+        parquet.write_table(table.replace_schema_metadata(told), temporary, compression="zstd")
 
 
 def read_rows(paths: Iterable[Path]) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
@@ -108,7 +110,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     _, parquet = _pyarrow()
     with _damage_is_named(path):
         schema = parquet.read_schema(path)
-        return _checked(path, schema)
+        return without_checksums(path, _checked(path, schema))
 
 
 def join_rows(paths: Iterable[Path], path: Path) -> None:
@@ -131,7 +133,7 @@ def _tables(paths: Iterable[Path]) -> Iterator[tuple[pyarrow.Table, dict[str, st
         none = False
         with _damage_is_named(path):
             table = parquet.read_table(path)
-            metadata = _checked(path, table.schema)
+            metadata = without_checksums(path, _checked(path, table.schema), table)
         yield table.replace_schema_metadata(None), metadata
     if none:
         raise SnceError("no results to read")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from snce.sae.train import TrainResult
 
 MEASURES = ("erased", "retention", "identical", "pair_target_gone", "pair_partner_kept")
+_FIGURES = ("neuron", "score", "base_rate", "frequency_target", *MEASURES)
 DRAWN_WELL = 0.75
 """A concept counts if the judge finds it on this share of the pictures before: else there is little to erase."""
 
@@ -83,8 +85,13 @@ def stored_rows(path: Path, stamp: list) -> list[dict]:
         return []
     try:
         stored = parse_json(read_text(path))
-        return stored["rows"] if stored["stamp"] == stamp else []
-    except (ValueError, TypeError, KeyError) as error:
+        rows = stored["rows"] if stored["stamp"] == stamp else []
+        for row in rows:
+            if not isinstance(row["concept"], str):
+                raise TypeError("a concept is a text")
+            [isnan(row[name]) for name in _FIGURES]
+        return rows
+    except (ValueError, ArithmeticError, TypeError, KeyError) as error:
         raise SnceError(f"{path} is damaged, or not a table of snce: delete it, or choose another folder") from error
 
 

@@ -3,6 +3,8 @@ offloading, compiled encoders, other pipelines around the same encoders."""
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import replace
 from inspect import signature
 
@@ -108,6 +110,31 @@ def test_a_guard_refuses_embeddings_in_place_of_prompts(family_pipe):
         with eraser.attach(pipe), pytest.raises(SnceError, match="guard"):  # one guard is enough
             run(pipe, None, **given)
     run(pipe, None, **given)
+
+
+@families
+def test_a_guard_sees_the_embeddings_that_a_pipeline_is_given_or_is_refused(family_pipe, name):
+    pipe = family_pipe(name)
+    if name == "ZImagePipeline":
+        plain, _ = received_rows(pipe)
+        with pytest.raises(SnceError, match="guard cannot see the prompt embeddings that a ZImagePipeline is given"):
+            eraser_of(pipe).attach(pipe, guard=True)
+        assert_same(received_rows(pipe)[0], plain)
+        return
+    arguments = dict.fromkeys(signature(pipe.encode_prompt).parameters) | {"prompt_embeds": torch.zeros(1, 1, 1)}
+    with eraser_of(pipe).attach(pipe, guard=True), pytest.raises(SnceError, match="prompt_embeds is refused"):
+        pipe.encode_prompt(**arguments)
+
+
+def test_an_eraser_for_some_of_the_towers_says_which_it_leaves_open(family_pipe):
+    pipe = family_pipe(SDXL)
+    first, second, pooled = eraser_of(pipe).parts
+    with pytest.warns(UserWarning, match=rf"no eraser for {re.escape(second.place)}, {re.escape(pooled.place)}: "):
+        attachment = first.attach(pipe)
+    with attachment, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with (second | pooled).attach(pipe):
+            pass
 
 
 def test_a_guard_needs_a_pipeline(tower, erasers):

@@ -73,6 +73,24 @@ def test_those_that_were_read_by_hand_do_differ(name):
     assert any(own.get(key) != text for key, text in plain.items())
 
 
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_a_guard_watches_is_handed_all_embeddings_that_the_pipeline_is_given(name):
+    """In every call, whatever the arguments; but for Z-Image, for which a guard is refused."""
+    call = getattr(diffusers, name).__call__
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(call)))).body
+    assert isinstance(tree, ast.FunctionDef)
+    always = [part for part in tree.body if not isinstance(part, ast.If | ast.For | ast.With)]
+    handed = [
+        {word.arg for word in node.keywords}
+        for part in always
+        for node in ast.walk(part)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "encode_prompt"
+    ]
+    given = {p for p in inspect.signature(call).parameters if p.endswith("prompt_embeds") and not p.startswith("neg")}
+    assert given
+    assert (bool(handed) and given <= handed[0]) != name.startswith("ZImage")
+
+
 def test_every_variant_is_one_of_diffusers():
     assert {name.removesuffix("Pipeline").removeprefix(family_of(name)) for name in KNOWN} == VARIANTS
     assert len(KNOWN) > 60

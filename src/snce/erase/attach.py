@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from snce.erase.eraser import compose
-from snce.erase.watch import watch_prompts
+from snce.erase.watch import check_guard, watch_prompts
 from snce.errors import SnceError
 from snce.text.edits import edits_are_off
 from snce.text.tokens import tokens_in
@@ -57,9 +58,14 @@ class Station:
         self.state.positive_calls = positive_calls
         self.state.called = False
 
-    def was_called(self) -> bool:
-        """Whether the tower's module has run in this thread since `expect`, and was seen to."""
-        return self.state.called
+    def was_missed(self) -> bool:
+        """Whether the tower's module has not run in this thread since `expect`, or was not seen to."""
+        return not self.state.called and bool(self.entries)  # none: it was detached meanwhile
+
+    def was_called_too_often(self) -> bool:
+        """Whether more than one call was taken for one with negative prompts: it may have been for prompts."""
+        calls = self.state.positive_calls
+        return calls is not None and calls < -1 and not all(negative for _, negative in self.entries.values())
 
     def _hook(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         self.state.called = True
@@ -81,6 +87,13 @@ class Station:
         tokens = tokens_in(args, kwargs)
         edited = eraser.edit(x, mask=self.tower.content(tokens), begin=min(eraser.begin, self.tower.begin_of(tokens)))
         return reading.put(output, edited)
+
+    def __reduce__(self) -> NoReturn:
+        """For copy and pickle, which come here from the hook on the module."""
+        raise SnceError(
+            f"a copy of {self.tower.place} would lose the eraser that is attached to it: detach it first, and attach "
+            "it to the copy, too"
+        )
 
 
 # by the identity of the module and the path in it. What keeps a station is its hook: it goes with the module
@@ -115,13 +128,19 @@ class Attachment:
 def attach(eraser: ConceptEraser, target: Any, *, edit_negative: bool, allow_mismatch: bool, guard: bool) -> Attachment:
     """See `ConceptEraser.attach`."""
     bare = isinstance(target, TextTower)
-    if bare and guard:
-        raise SnceError("guard needs a pipeline: a text encoder alone is never handed prompt embeddings")
     towers = (target,) if bare else TextTower.all_of(target)
+    if guard:
+        check_guard(target)
     pairs = [(part, tower_at(part.place, towers)) for part in eraser.parts]
     if not allow_mismatch:
         for part, tower in pairs:
             part.check(tower)
+    edited = {_key(tower) for _, tower in pairs} | set(_stations)
+    untouched = [tower.place for tower in towers if _key(tower) not in edited]
+    if untouched:
+        warnings.warn(
+            f"no eraser for {', '.join(untouched)}: what it tells the denoiser is left as it is", stacklevel=3
+        )
     places: list[tuple[Station, int]] = []
     with _lock:
         try:
@@ -131,10 +150,10 @@ def attach(eraser: ConceptEraser, target: Any, *, edit_negative: bool, allow_mis
                     places.append((station, station.add(part, edit_negative)))
                 finally:
                     _drop_if_empty(station)
-        except SnceError:
+            undo = _nothing if bare else watch_prompts(target, [station for station, _ in places], guard)
+        except BaseException:
             _leave(places)
             raise
-        undo = _nothing if bare else watch_prompts(target, [station for station, _ in places], guard)
     return Attachment(eraser, places, undo)
 
 
@@ -142,18 +161,21 @@ def _nothing() -> None:
     return None
 
 
+def _key(tower: TextTower) -> tuple[int, str]:
+    return id(tower.module), tower.path
+
+
 def _station(tower: TextTower) -> Station:
-    key = id(tower.module), tower.path
-    station = _stations.get(key)
+    station = _stations.get(_key(tower))
     if station is None:
-        station = _stations[key] = Station(tower)
+        station = _stations[_key(tower)] = Station(tower)
     return station
 
 
 def _drop_if_empty(station: Station) -> None:
     if not station.entries:
         station.handle.remove()
-        del _stations[id(station.tower.module), station.tower.path]
+        del _stations[_key(station.tower)]
 
 
 def _leave(places: list[tuple[Station, int]]) -> None:

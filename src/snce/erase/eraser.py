@@ -136,13 +136,16 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
     ) -> Attachment:
         """Put it on a pipeline (or a `TextTower`); undo with `.detach()` or by leaving the `with` block.
 
+        Warns of towers of the pipeline that no eraser is on.
+
         Args:
             edit_negative: also edit negative prompts. Off by default: "negative: nudity" is meant to keep nudity out.
             allow_mismatch: use it on a text encoder that it was not made for.
             guard: refuse calls of the pipeline that bring prompt embeddings of their own, which no edit would see.
 
         Raises:
-            SnceError: the text encoder is another than the eraser's, or the pipeline lacks one of its towers.
+            SnceError: the text encoder is another than the eraser's, the pipeline lacks one of its towers, or `guard`
+                cannot see what this pipeline is given.
         """
         from snce.erase.attach import attach
 

@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 
 
 _UNREACHED = (
-    "the eraser was not reached: {} ran without it, as an encoder does that torch.compile has compiled before; set "
-    "torch._dynamo.config.skip_nnmodule_hook_guards = False before anything is compiled, or do not compile it"
+    "the eraser was not reached: {} ran without it. If the encoder was replaced, attach the eraser again. If it is "
+    "compiled: set torch._dynamo.config.skip_nnmodule_hook_guards = False before anything is compiled, or do not "
+    "compile it"
 )
+_TOO_OFTEN = (
+    "{} ran more often than once for the prompts and once for the negative prompts, so that the eraser cannot tell "
+    "them apart; attach it with edit_negative=True"
+)
+_UNSEEN = "ZImage"
+"""Pipelines of this family do not come to `encode_prompt` when they are given embeddings."""
 
 
 class Watched(Protocol):
@@ -31,7 +38,20 @@ class Watched(Protocol):
 
     def expect(self, positive_calls: int | None) -> None: ...
 
-    def was_called(self) -> bool: ...
+    def was_missed(self) -> bool: ...
+
+    def was_called_too_often(self) -> bool: ...
+
+
+def check_guard(target: Any) -> None:
+    """Raise SnceError if `watch_prompts` cannot refuse the embeddings that `target` is given."""
+    if not hasattr(target, "encode_prompt"):
+        raise SnceError("guard needs a pipeline: a text encoder alone is never handed prompt embeddings")
+    if type(target).__name__.startswith(_UNSEEN):
+        raise SnceError(
+            f"guard cannot see the prompt embeddings that a {type(target).__name__} is given; attach without it, and "
+            "let no caller pass prompt_embeds"
+        )
 
 
 def watch_prompts(pipe: Any, stations: Sequence[Watched], guard: bool) -> Callable[[], None]:
@@ -79,8 +99,10 @@ def _watched(pipe: Any, replaced: Any) -> Any:
         try:
             encoded = original(*args, **kwargs)
             for station, calls in zip(stations, expected, strict=True):
-                if calls and not station.was_called():
+                if calls and station.was_missed():
                     raise SnceError(_UNREACHED.format(station.tower.place))
+                if station.was_called_too_often():
+                    raise SnceError(_TOO_OFTEN.format(station.tower.place))
             return encoded
         finally:
             for station in stations:

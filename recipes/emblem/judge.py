@@ -20,7 +20,7 @@ from torch import Tensor
 from snce import checkpoint
 from snce.emblem.judge import JudgeNet
 from snce.storage import write_tensors
-from snce.text.towers import weights_fingerprint
+from snce.text.fingerprint import weights_fingerprint
 
 from . import pool
 from .examples import ExampleSource

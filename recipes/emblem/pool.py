@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from snce.storage import read_metadata, replacing
-from snce.text.towers import weights_fingerprint
+from snce.text.fingerprint import weights_fingerprint
 
 from .examples import Example, ExampleSource
 from .paths import AUTOENCODER, TEXT_ENCODER, UNET

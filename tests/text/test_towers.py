@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from snce.errors import SnceError
-from snce.text.towers import TextTower, weights_fingerprint
+from snce.text.fingerprint import weights_fingerprint
+from snce.text.towers import TextTower
 from tests.examples import PROMPTS, same_bits, tiny_pipeline
 
 

@@ -27,7 +27,7 @@ from snce.emblem.load import GUIDANCE, STEPS
 from snce.sae.formats import SAEOrigin, load_sae, save_sae
 from snce.sae.model import SAEConfig
 from snce.storage import locked
-from snce.text.towers import weights_fingerprint
+from snce.text.fingerprint import weights_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,9 @@ from snce.neurons.find import NeuronCard, find_neurons
 from snce.sae.model import SAEConfig
 from snce.sae.thresholds import calibrate_thresholds
 from snce.sae.train import TrainConfig, TrainResult, train_sae
+from snce.text.fingerprint import weights_fingerprint
 from snce.text.harvest import Embeddings, harvest
-from snce.text.towers import TextTower, weights_fingerprint
+from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
 from snce.neurons.find import CARRIES
 from snce.storage import parse_json, read_text, write_text
-from snce.text.towers import weights_fingerprint
+from snce.text.fingerprint import weights_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Container

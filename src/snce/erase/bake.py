@@ -20,12 +20,13 @@ import torch
 
 from snce.erase.baked_folder import built, code_file, copy_pipeline, read_index, write_index
 from snce.erase.baked_readme import render_readme
+from snce.erase.compose import compose
 from snce.erase.encoders import load_encoder, towers_of
-from snce.erase.eraser import ConceptEraser, compose
+from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.pipelines import EMBLEM, pipeline_folder
 from snce.storage import write_text
-from snce.text.towers import weights_fingerprint
+from snce.text.fingerprint import weights_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import nullcontext
 from functools import cached_property
 from threading import get_ident
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from snce.errors import SnceError
 from snce.text.edits import unedited
 from snce.text.families import TowerRow, rows_of
+from snce.text.fingerprint import weights_fingerprint
 from snce.text.positions import END, common_ends, kinds_of_tokens, up_to_end
 from snce.text.reading import Reading
 from snce.text.tokens import Tokens, tokens_of_pipeline, truncated, warn_truncated
@@ -266,25 +266,3 @@ def tower_at(place: str, towers: Sequence[TextTower]) -> TextTower:
         if tower.place == place or len(towers) == 1:
             return tower
     raise SnceError(f"this eraser or SAE is for {place}; the pipeline has {', '.join(t.place for t in towers)}")
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """16 hex digits of the hash of a model's floating-point weights, rounded to float16. Adapters beside them (LoRA) do
-    not count: whoever adds one to a text encoder keeps its erasers."""
-    digest = hashlib.sha256()
-    weights = {key.replace(".base_layer.", "."): value for key, value in _state(model).items()}
-    for key, value in sorted(weights.items()):
-        if value.is_floating_point() and ".lora_" not in key:
-            # where an encoder nests its parts depends on the transformers version, and on torch.compile
-            digest.update(key.removeprefix("_orig_mod.").removeprefix("text_model.").encode())
-            # a copy cast to half precision is still the same model
-            digest.update(value.detach().cpu().to(torch.float16).numpy().tobytes())  # in order, whatever the layout
-    return digest.hexdigest()[:16]
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    if not any(parameter.is_meta for parameter in model.parameters()):
-        return model.state_dict()
-    from accelerate.utils.modeling import get_state_dict_offloaded_model
-
-    return get_state_dict_offloaded_model(model)  # one module at a time: the weights are elsewhere

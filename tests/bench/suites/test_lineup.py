@@ -13,8 +13,8 @@ from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.pipelines import load_pipeline
 from snce.sae.formats import load_sae, save_sae
+from snce.text.fingerprint import weights_fingerprint
 from snce.text.prompts import Concept
-from snce.text.towers import weights_fingerprint
 
 CONCEPT = Concept("gun", ("a gun",), ("a cat",))
 CONFIG = SuiteConfig("i2p")

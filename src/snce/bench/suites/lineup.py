@@ -26,7 +26,8 @@ from snce.bench.methods.steerers import ConceptSteerers
 from snce.bench.methods.uce import UCE
 from snce.errors import SnceError
 from snce.sae.formats import load_sae, sae_file
-from snce.text.towers import TextTower, weights_fingerprint
+from snce.text.fingerprint import weights_fingerprint
+from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,0 +1,33 @@
+"""Which weights a model has: erasers and SAEs are refused on others."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """16 hex digits of the hash of a model's floating-point weights, rounded to float16. Adapters beside them (LoRA) do
+    not count: whoever adds one to a text encoder keeps its erasers."""
+    digest = hashlib.sha256()
+    weights = {key.replace(".base_layer.", "."): value for key, value in _state(model).items()}
+    for key, value in sorted(weights.items()):
+        if value.is_floating_point() and ".lora_" not in key:
+            # where an encoder nests its parts depends on the transformers version, and on torch.compile
+            digest.update(key.removeprefix("_orig_mod.").removeprefix("text_model.").encode())
+            # a copy cast to half precision is still the same model
+            digest.update(value.detach().cpu().to(torch.float16).numpy().tobytes())  # in order, whatever the layout
+    return digest.hexdigest()[:16]
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    if not any(parameter.is_meta for parameter in model.parameters()):
+        return model.state_dict()
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    return get_state_dict_offloaded_model(model)  # one module at a time: the weights are elsewhere

@@ -46,6 +46,7 @@ def test_shares_count_only_what_could_change():
         kept_before=[True, True, True, True, False, True],
         kept_after=[True, True, True, True, False, True],
     )
+    assert measures.basis(rows) == {"direct": 2, "pair": 2}
     assert measures.erasure(rows, "direct") == 0.5
     assert np.isnan(measures.erasure(rows, "synonym"))
     assert measures.pair_precision(rows) == 0.5

@@ -23,12 +23,13 @@ def found(value: float, stamp: str = "same", sets: int = 2) -> dict:
     """The figures of a method, all with this value."""
     figures = {name: Interval(value, value / 2, value)._asdict() for name in MEASURES}
     costs = {"prepare seconds": 1.0, "bytes": 6000.0, "added time per picture": 0.0}
-    told = {"setting": 1.0, "sets": sets, "harmonic mean by set": {"bomb": value}, "stamp": stamp}
+    told = {"setting": 1.0, "sets": sets, "pictures by kind": {"direct": 8 * sets, "pair": 7}, "stamp": stamp,
+            "harmonic mean by set": {"bomb": value}}  # fmt: skip
     return {**figures, **costs, **told}
 
 
 def names(table: str) -> list[str]:
-    return [line.split("|")[1].strip() for line in table.splitlines()[4:]]
+    return [line.split("|")[1].strip() for line in table.splitlines()[4:] if line.startswith("|")]
 
 
 def test_no_concept_that_chose_a_setting_is_summed_up_with_the_others():
@@ -60,6 +61,11 @@ def test_one_group_needs_no_overview():
     assert markdown({**summary, "5 together": {"UCE": found(0.7)}}).startswith("### Harmonic mean")
 
 
+def test_tables_say_how_many_pictures_they_rest_on():
+    summary = {"One concept at a time": {"none": found(0.0, sets=3), "UCE": found(0.9, sets=2)}}
+    assert markdown(summary).endswith("\nPictures that the shares rest on, by kind of prompt: 24 direct, 7 pair.\n")
+
+
 def test_a_method_that_was_measured_on_fewer_sets_says_so():
     summary = {"One concept at a time": {"none": found(0.0, sets=31), "UCE": found(0.9, sets=3)}}
     assert names(markdown(summary)) == ["UCE (3 of 31 sets)", "none"]
@@ -88,6 +94,7 @@ def test_a_report_names_methods_and_all_that_is_erased_and_does_without_a_missin
     ]
     write_report(tmp_path / "report.html", {"One concept at a time": {"none": found(0.0)}}, [], strips)
     report = (tmp_path / "report.html").read_text()
+    assert "<p>Pictures that the shares rest on, by kind of prompt: 16 direct, 7 pair.</p>" in report
     assert "<summary>beer mug, axe</summary>" in report
     assert "<figcaption>SNCE (2 neurons)</figcaption>" in report
     assert report.count("<img") == 1

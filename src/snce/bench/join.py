@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from snce.bench.costs import COST_FIGURES
 from snce.bench.lineup import BASE
 from snce.bench.measures import MEASURES, Interval
-from snce.bench.summary import BY_SET, SETS, STAMP
+from snce.bench.summary import BASIS, BY_SET, SETS, STAMP
 from snce.errors import SnceError
 from snce.storage import read_json
 
@@ -35,6 +35,7 @@ def _checked(found: dict[str, Any]) -> dict[str, Any]:
         **{name: Interval(*map(_number, Interval(**found[name])))._asdict() for name in MEASURES},
         **{name: _number(found[name]) for name in ("setting", *COST_FIGURES)},
         SETS: int(found[SETS]),
+        BASIS: {kind: int(n) for kind, n in found.get(BASIS, {}).items()},
         BY_SET: {name: _number(value) for name, value in found[BY_SET].items()},
         STAMP: found[STAMP].strip(),
     }

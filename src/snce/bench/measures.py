@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from snce.bench.prompts import RETAIN_KINDS, TARGET_KINDS
+from snce.bench.prompts import KINDS, RETAIN_KINDS, TARGET_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +35,16 @@ def erasure(rows: Columns, kind: str) -> float:
 def kept(rows: Columns, kind: str) -> float:
     """All still found, of the pictures of this kind on which all was found before."""
     return _share(rows["kept_after"], (rows["kind"] == kind) & rows["kept_before"])
+
+
+def basis(rows: Columns) -> dict[str, int]:
+    """How many pictures the shares rest on, by kind of prompt: those that showed before what may be gone or kept."""
+    found = {}
+    for kind in KINDS:
+        shown = rows["target_before"] if kind in TARGET_KINDS else rows["kept_before"]
+        shown = shown & rows["target_before"] if kind == "pair" else shown
+        found[kind] = int((shown & (rows["kind"] == kind)).sum())
+    return {kind: n for kind, n in found.items() if n}
 
 
 def style_kept(rows: Columns) -> float:

@@ -79,12 +79,14 @@ def _tag(path: Path, kind: str, data: bytes) -> str:
 
 
 def _tables(text: str) -> str:
-    """HTML of the markdown that `markdown` writes: headings and tables."""
+    """HTML of the markdown that `markdown` writes: headings, tables, lines of text."""
     out: list[str] = []
     for block in text.split("\n\n"):
         lines = block.strip().splitlines()
         if block.startswith("### "):
             out.append(f"<h2>{html.escape(block[4:].strip())}</h2>")
+        elif lines and not block.startswith("|"):
+            out.append(f"<p>{html.escape(' '.join(lines))}</p>")
         elif lines:
             cells = [[html.escape(c.strip()) for c in line.strip("|").split("|")] for line in lines]
             out.append("<table><tr>" + "".join(f"<th>{c}</th>" for c in cells[0]) + "</tr>")

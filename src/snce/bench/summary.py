@@ -10,7 +10,7 @@ import numpy as np
 
 from snce.bench.costs import cost_cells, cost_figures
 from snce.bench.lineup import BASE
-from snce.bench.measures import MEASURES, Interval, bootstrap, harmonic_mean
+from snce.bench.measures import MEASURES, Interval, basis, bootstrap, harmonic_mean
 from snce.bench.rows import SEPARATOR
 from snce.demo.table import validation_concepts
 from snce.emblem.vocabulary import vocabulary
@@ -28,6 +28,7 @@ COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: senten
 _SHARES = set(COLUMNS) - {"fréchet distance"}
 BY_SET = "harmonic mean by set"
 SETS = "sets"
+BASIS = "pictures by kind"
 STAMP = "stamp"
 _NOT_MEASURED = Interval(*(float("nan"),) * 3)._asdict()
 
@@ -68,6 +69,7 @@ def summarise(columns: Columns, metadata: Sequence[dict[str, str]], samples: int
                     "setting": float(rows["setting"][0]),
                     SETS: len(set(rows["erased"].tolist())),
                     "pictures": int(chosen.sum()),
+                    BASIS: basis(rows),
                     **{name: i._asdict() for name, i in bootstrap(rows, MEASURES, samples).items()},
                     **_costs([m for m in metadata if m["erased"] in members], method),
                     BY_SET: _by_set(rows),
@@ -108,6 +110,10 @@ def markdown(summary: dict[str, Any]) -> str:
             setting = "-" if found["setting"] != found["setting"] else f"{found['setting']:g}"
             lines.append(f"| {told(name, methods)} | {setting} | {cells} | {cost_cells(found)} |")
         tables.append("\n".join(lines))
+        most = max((found.get(BASIS, {}) for found in methods.values()), key=lambda counts: sum(counts.values()))
+        if most:
+            counts = ", ".join(f"{n} {kind}" for kind, n in most.items())
+            tables.append(f"Pictures that the shares rest on, by kind of prompt: {counts}.")
     return "\n\n".join(tables) + "\n"
 
 

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from transformers import AutoModel, CLIPTextModel
 
 from snce import load_pipeline
 from snce.erase.bake import bake
-from snce.erase.baked_folder import code_file, has_our_code
+from snce.erase.baked_folder import code_file, has_our_code, read_index
 from snce.errors import SnceError
 from snce.text.towers import TextTower
 from tests.examples import encode, eraser_for, picture, same_bits, tiny_pipeline
@@ -270,3 +271,11 @@ def test_emblem_baked_draws_what_emblem_draws_with_the_eraser_attached(tmp_path,
     assert expected[0] != plain[0]
     assert expected[1] == plain[1]
     assert "CC-BY-4.0" in (tmp_path / "baked" / "README.base.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "[]", "{}", '{"_class_name": ["mine"]}', "\ud83d"])
+def test_a_damaged_index_is_one_clear_line_and_has_no_code_of_ours(tmp_path, content):
+    (tmp_path / "model_index.json").write_bytes(content.encode(errors="surrogatepass"))
+    with pytest.raises(SnceError, match=re.escape(str(tmp_path))):
+        read_index(tmp_path)
+    assert not has_our_code(tmp_path)

@@ -135,3 +135,11 @@ def test_neither_importing_nor_reading_a_folder_needs_the_client_of_the_hub(tmp_
         "sys.exit('huggingface_hub' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 0
+
+
+def test_a_readme_that_is_no_text_is_left_alone(tmp_path):
+    (tmp_path / "README.md").write_bytes("für alle".encode("latin-1"))
+    with pytest.raises(SnceError, match=r"cannot read .*README\.md"):
+        random_eraser(1).save_pretrained(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_bytes() == "für alle".encode("latin-1")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snce.errors import SnceError
-from snce.storage import write_text
+from snce.storage import read_json, write_text
 from snce.temporaries import temporary_folder
 
 if TYPE_CHECKING:
@@ -47,11 +47,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises:
         SnceError: it is damaged, or names a pipeline class of its own code.
     """
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SnceError(f"cannot read {folder / 'model_index.json'}: {error}") from error
-    if not isinstance(index.get("_class_name"), str):
+    index = read_json(folder / "model_index.json", "model_index.json of a pipeline")
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
         raise SnceError(f"{folder} holds a pipeline class of its own, which cannot be baked")
     return index
 
@@ -71,8 +68,10 @@ def has_our_code(folder: Path) -> bool:
     """Whether `folder` is a baked pipeline and all code in it is, byte for byte, that of this version of snce."""
     name, code = code_file()
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        index = read_json(folder / "model_index.json", "model_index.json of a pipeline")
+    except SnceError:
+        return False
+    if not isinstance(index, dict):
         return False
     towers = [part for part, value in index.items() if isinstance(value, list) and value[:1] == [name]]
     ours = {folder / tower / f"{name}.py" for tower in towers}

@@ -118,7 +118,7 @@ class HubMixin:
             The address of the commit, if it was pushed.
 
         Raises:
-            SnceError: a folder that cannot be written; or, if pushed, all that `push_to_hub` raises.
+            SnceError: a folder that cannot be read or written; or, if pushed, all that `push_to_hub` raises.
         """
         from snce.hub.readme import merge
         from snce.storage import write_text
@@ -128,7 +128,10 @@ class HubMixin:
         if push_to_hub:
             repo_id = repo_id or folder.name
         readme = folder / README
-        before = readme.read_text(encoding="utf-8") if readme.exists() else ""
+        try:
+            before = readme.read_text(encoding="utf-8") if readme.exists() else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise SnceError(f"cannot read {readme}, to keep what is in it: {error}") from error
         text = merge(before, self.generate_model_card(filename=filename, repo_id=repo_id, **given), filename, given)
         self._write_hub_file(folder / filename)
         if config is not None:

@@ -88,8 +88,9 @@ def eraser_of(n: int, width: int, fingerprint: str, fires: bool) -> ConceptErase
     """A neuron for each of n concepts, of a prompt code, that fires in any prompt or in none."""
     import torch
 
+    from snce.erase.compose import compose
     from snce.erase.edit import Neurons
-    from snce.erase.eraser import ConceptEraser, compose
+    from snce.erase.eraser import ConceptEraser
 
     rng = torch.Generator().manual_seed(n)
     neurons = Neurons(

@@ -116,7 +116,8 @@ class Work:
 
     def evaluate(self) -> None:
         """DIR/evaluation/NAME: which prompts are caught, and the suites i2p and coco with all categories erased."""
-        from snce.erase.eraser import ConceptEraser, compose
+        from snce.erase.compose import compose
+        from snce.erase.eraser import ConceptEraser
 
         recipe, names = self.recipe, sorted(self.recipe.chosen())
         erasers = {name: _bytes(self.eraser(name), "find") for name in names}

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from snce.erase.compose import compose
 from snce.erase.edit import Neurons, edit
-from snce.erase.eraser import ConceptEraser, compose
+from snce.erase.eraser import ConceptEraser
 from snce.erase.files import FORMAT
 from snce.errors import SnceError
 from tests.examples import random_embeddings, random_eraser, random_neurons, same_bits

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snce.erase.eraser import compose
+from snce.erase.compose import compose
 from snce.errors import SnceError
 from snce.integrations.comfyui import ConceptActivation
 from snce.integrations.conditioning import edit_conditioning, read_conditioning, scaled

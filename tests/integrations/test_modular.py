@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import FluxAutoBlocks, FluxKontextAutoBlocks, StableDiffusion3AutoBlocks
 
-from snce.erase.eraser import compose
+from snce.erase.compose import compose
 from snce.integrations.modular import EraseConcept
 from tests.examples import same_bits
 from tests.integrations.modular_cases import LOUD, SILENT, modular

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import FluxAutoBlocks, StableDiffusion3AutoBlocks
 
-from snce.erase.eraser import compose
+from snce.erase.compose import compose
 from snce.errors import SnceError
 from snce.integrations.modular import EraseConcept
 from tests.examples import random_eraser, same_bits

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from snce.erase.compose import compose
 from snce.erase.edit import prompt_activation
-from snce.erase.eraser import ConceptEraser, compose
+from snce.erase.eraser import ConceptEraser
 from snce.text.towers import TextTower
 from tests.examples import random_neurons, same_bits
 from tests.pipelines.families import CALLS, FAMILIES

@@ -16,7 +16,8 @@ from safetensors.torch import load, save
 from snce import checkpoint
 from snce.bench.join import read_summary
 from snce.bench.tuning import read_tuned
-from snce.erase.eraser import ConceptEraser, compose
+from snce.erase.compose import compose
+from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.sae.formats import SAEOrigin, load_sae, save_sae
 from snce.sae.model import SAEConfig

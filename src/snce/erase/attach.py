@@ -7,7 +7,7 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from snce.erase.eraser import compose
+from snce.erase.compose import compose
 from snce.erase.watch import check_guard, watch_prompts
 from snce.errors import SnceError
 from snce.text.edits import edits_are_off

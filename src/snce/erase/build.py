@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from snce.erase.compose import compose
 from snce.erase.edit import Neurons, activations, amounts, prompt_activation
-from snce.erase.eraser import ConceptEraser, compose
+from snce.erase.eraser import ConceptEraser
 from snce.neurons.calibrate import operating_point
 from snce.text.positions import BEGIN, KINDS
 

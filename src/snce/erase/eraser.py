@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from snce.erase.attach import Attachment, attach
+from snce.erase.card import describe_for_hub
+from snce.erase.compose import compose
 from snce.erase.edit import Neurons, edit, prompt_activation
+from snce.erase.files import read_eraser, write_eraser
 from snce.errors import SnceError
 from snce.hub.mixin import HubMixin
 from snce.storage import is_finite
@@ -19,7 +21,6 @@ from snce.storage import is_finite
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from snce.erase.attach import Attachment
     from snce.text.towers import TextTower
 
 
@@ -147,8 +148,6 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
             SnceError: the text encoder is another than the eraser's, the pipeline lacks one of its towers, or `guard`
                 cannot see what this pipeline is given.
         """
-        from snce.erase.attach import attach
-
         return attach(self, target, edit_negative=edit_negative, allow_mismatch=allow_mismatch, guard=guard)
 
     def check(self, tower: TextTower) -> None:
@@ -183,8 +182,6 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, whole or not at all."""
-        from snce.erase.files import write_eraser
-
         write_eraser(self, Path(path))
 
     @classmethod
@@ -194,9 +191,7 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
         Raises:
             SnceError: no such file, a truncated or foreign one, or one whose contents do not fit together.
         """
-        from snce.erase.files import read_eraser
-
-        return read_eraser(Path(path))
+        return read_eraser(Path(path), cls)
 
     def _write_hub_file(self, path: Path) -> None:
         self.save(path)
@@ -206,8 +201,6 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
         return cls.load(path)
 
     def _describe_for_hub(self, filename: str, repo_id: str | None) -> tuple[str, dict[str, Any]]:
-        from snce.erase.card import describe_for_hub
-
         return describe_for_hub(self, filename, repo_id)
 
     def _check_width(self, embeddings: Tensor) -> None:
@@ -216,66 +209,3 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
             raise SnceError(f"this eraser has parts for {places}: use the one in .parts that is for these embeddings")
         if embeddings.ndim != 3 or embeddings.shape[-1] != self.width:
             raise SnceError(f"this eraser edits embeddings [b, positions, {self.width}], not {list(embeddings.shape)}")
-
-
-def compose(erasers: Sequence[ConceptEraser]) -> ConceptEraser:
-    """One eraser of all neurons of `erasers`, in an order that does not depend on theirs: see `ConceptEraser.__or__`.
-
-    Those for different towers of a pipeline stay parts of their own.
-
-    Raises:
-        SnceError: two are for the same tower, and were made for different text encoders.
-    """
-    towers: dict[str, list[ConceptEraser]] = defaultdict(list)
-    for eraser in erasers:
-        for part in eraser.parts:
-            towers[part.place].append(part)
-    first, *others = (_compose_part(towers[place]) for place in sorted(towers))
-    return replace(first, others=tuple(others))
-
-
-def _compose_part(erasers: Sequence[ConceptEraser]) -> ConceptEraser:
-    first = erasers[0]
-    for other in erasers[1:]:
-        if _made_for(other) != _made_for(first):
-            raise SnceError(
-                f"cannot join erasers of different text encoders: {first.concepts} is for {first.place} "
-                f"{first.fingerprint}, {other.concepts} for {other.place} {other.fingerprint}"
-            )
-    same: dict[tuple, list[tuple[Neurons, str]]] = defaultdict(list)
-    for eraser in erasers:
-        unread = {concept: list(entry.get("neurons", [])) for concept, entry in eraser.card.items()}
-        for i, concept in enumerate(eraser.concepts):
-            row = Neurons(*(t[i] for t in eraser.neurons))
-            rest = unread.get(concept)
-            told = json.dumps(rest.pop(0) if rest else {}, sort_keys=True)
-            content = (row.encoder, row.bias, row.whole_prompt, row.level > 0)
-            same[concept, *(t.double().numpy().tobytes() for t in content)].append((row, told))
-    keys = sorted(same)
-    rows, entries = zip(*(_strictest(same[key]) for key in keys), strict=True)
-    concepts = tuple(key[0] for key in keys)
-    # where two cards tell different things of one concept, the choice must not depend on the order either
-    about = [(c, {k: v for k, v in entry.items() if k != "neurons"}) for e in erasers for c, entry in e.card.items()]
-    card = dict(sorted(about, key=lambda item: (item[0], json.dumps(item[1], sort_keys=True))))
-    for concept in card:
-        told = [entry for name, entry in zip(concepts, entries, strict=True) if name == concept]
-        if any(told):
-            card[concept]["neurons"] = told
-    return replace(
-        first,
-        neurons=Neurons(*(torch.stack(tensors) for tensors in zip(*rows, strict=True))),
-        concepts=concepts,
-        pipeline=max(eraser.pipeline for eraser in erasers),
-        card=card,
-    )
-
-
-def _made_for(eraser: ConceptEraser) -> tuple:
-    return eraser.fingerprint, eraser.begin
-
-
-def _strictest(same: list[tuple[Neurons, str]]) -> tuple[Neurons, dict[str, Any]]:
-    """One neuron of several that read alike; direction and the card's entry are those of the lowest threshold."""
-    strength, level = (max((getattr(row, name) for row, _ in same), key=float) for name in ("strength", "level"))
-    row, told = min(same, key=lambda pair: (float(pair[0].threshold), pair[1], pair[0].decoder.tolist()))
-    return row._replace(strength=strength, level=level), json.loads(told)

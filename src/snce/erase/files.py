@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from snce.erase.edit import Neurons
-from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.storage import parse_json, read_metadata, read_tensors, write_tensors
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from snce.erase.eraser import ConceptEraser
 
 FORMAT = "snce-eraser-2"
 FORMAT_OF_TOWERS = "snce-eraser-towers-1"
@@ -46,15 +47,15 @@ def _metadata(part: ConceptEraser) -> dict[str, str]:
     }
 
 
-def read_eraser(path: Path) -> ConceptEraser:
-    """See `ConceptEraser.load`."""
+def read_eraser(path: Path, kind: type[ConceptEraser]) -> ConceptEraser:
+    """An object of class `kind`: see `ConceptEraser.load`."""
     several = read_metadata(path).get("format") == FORMAT_OF_TOWERS
     tensors, metadata = read_tensors(path, FORMAT_OF_TOWERS if several else FORMAT)
     try:
         if not several:
-            return _part(tensors, metadata)
+            return _part(kind, tensors, metadata)
         parts = [
-            _part({name: tensors[f"{i}.{name}"] for name in Neurons._fields if f"{i}.{name}" in tensors}, told)
+            _part(kind, {name: tensors[f"{i}.{name}"] for name in Neurons._fields if f"{i}.{name}" in tensors}, told)
             for i, told in enumerate(parse_json(metadata["parts"]))
         ]
         return replace(parts[0], others=tuple(parts[1:]))
@@ -64,7 +65,7 @@ def read_eraser(path: Path) -> ConceptEraser:
         raise SnceError(f"{path} has damaged metadata: {' '.join(str(error).split())[:200]}") from error
 
 
-def _part(tensors: dict[str, Tensor], metadata: dict[str, str]) -> ConceptEraser:
+def _part(kind: type[ConceptEraser], tensors: dict[str, Tensor], metadata: dict[str, str]) -> ConceptEraser:
     missing = [name for name in Neurons._fields if name not in tensors]
     if missing:
         raise SnceError(f"it lacks the tensors {', '.join(missing)}")
@@ -76,7 +77,7 @@ def _part(tensors: dict[str, Tensor], metadata: dict[str, str]) -> ConceptEraser
             raise SnceError(f"tensor {name!r} is of type {tensors[name].dtype}")
     # copied: in a file, numbers lie where they lie, and products of unaligned memory round otherwise
     floats = {name: tensors[name].to(torch.float32, copy=True) for name in Neurons._fields if name != "whole_prompt"}
-    return ConceptEraser(
+    return kind(
         Neurons(**floats, whole_prompt=tensors["whole_prompt"].bool()),
         tuple(str(c) for c in parse_json(metadata["concepts"])),
         metadata["fingerprint"],

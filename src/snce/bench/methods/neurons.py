@@ -11,7 +11,7 @@ import torch
 from snce.bench.methods.base import Knob
 from snce.bench.methods.prompts import prompts_edited
 from snce.erase.build import STRENGTH, build_eraser
-from snce.erase.eraser import compose
+from snce.erase.compose import compose
 from snce.errors import SnceError
 from snce.neurons.find import find_neurons
 from snce.text.harvest import harvest

@@ -133,7 +133,7 @@ def eraser_file(folder: Path, concept: str) -> Path:
 def write_found(concept: str, found: "dict[str, Found]", path: Path) -> list[Path]:
     """The eraser of all towers, its card, and a plot for each tower, whose paths are returned."""
     from snce.erase.card import write_card
-    from snce.erase.eraser import compose
+    from snce.erase.compose import compose
     from snce.neurons.plot import plot_neurons
 
     eraser = compose([it.eraser for it in found.values()])

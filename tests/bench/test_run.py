@@ -122,6 +122,7 @@ def test_shards_share_the_cells_without_rest():
     cells = [Cell(m, None, (c,)) for c in ("bomb", "axe", "twemoji") for m in ("none", "UCE")]
     shards = [shard(cells, f"{i}/4") for i in (1, 2, 3, 4)]
     assert sorted(c.key for part in shards for c in part) == sorted(c.key for c in cells)
+    assert shards[2] == [cells[2]]  # the third of four
     assert shard(cells, "1/1") == cells
 
 

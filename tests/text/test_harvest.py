@@ -41,12 +41,13 @@ def test_an_interrupted_harvest_goes_on_where_it_stopped_and_gives_the_same_bits
     assert file_of(tmp_path / "broken").read_bytes() == file_of(tmp_path / "whole").read_bytes()
 
 
-def test_other_prompts_and_other_encoders_have_files_of_their_own(tower, tmp_path):
+def test_other_prompts_encoders_and_places_have_files_of_their_own(tower, tmp_path):
     harvest(tower, PROMPTS, tmp_path)
     harvest(tower, PROMPTS[::-1], tmp_path)
-    other = TextTower.from_pipeline(tiny_pipeline(1))
-    assert same_bits(harvest(other, PROMPTS, tmp_path).x, harvest(other, PROMPTS).x.half())
-    assert len(list(tmp_path.rglob("embeddings.npy"))) == 3
+    place = TextTower(tower.encoder, tower.tokenizer, "encoder.layers.0")
+    for other in (TextTower.from_pipeline(tiny_pipeline(1)), place):
+        assert same_bits(harvest(other, PROMPTS, tmp_path).x, harvest(other, PROMPTS).x.half())
+    assert len(list(tmp_path.rglob("embeddings.npy"))) == 4
 
 
 def test_changing_embeddings_in_memory_leaves_the_cache_alone(tower, tmp_path):

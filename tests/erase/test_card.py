@@ -26,3 +26,9 @@ def test_it_has_the_operating_point_and_on_how_many_prompts_it_was_measured(eras
 @pytest.mark.parametrize(("frequency", "told"), [(CARRIES - 0.05, True), (CARRIES, False), (1.0, False)])
 def test_it_tells_of_a_neuron_that_carries_a_part_of_the_concept(erasers, frequency, told):
     assert ("others carry a part" in card_of(erasers[0][0], frequency_target=frequency)) == told
+
+
+def test_it_has_the_strengths_of_all_parts(erasers):
+    eraser = erasers[0][0].with_strength(1)
+    other = replace(eraser.with_strength(2), tower="text_encoder_2")
+    assert "with strength 1, 2." in render_card(eraser | other, "x.safetensors")

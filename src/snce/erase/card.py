@@ -130,4 +130,5 @@ def _made_for(eraser: ConceptEraser) -> str:
 
 
 def _strengths(eraser: ConceptEraser) -> str:
-    return ", ".join(f"{s:g}" for s in dict.fromkeys(eraser.neurons.strength.tolist()))
+    found = dict.fromkeys(s for part in eraser.parts for s in part.neurons.strength.tolist())
+    return ", ".join(f"{s:g}" for s in found)

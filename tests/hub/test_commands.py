@@ -56,6 +56,23 @@ def test_a_pushed_eraser_draws_the_same_pictures_from_the_hub(studio, snce, hub,
     assert drawn[0] == drawn[1]
 
 
+def test_an_eraser_on_the_hub_is_baked_as_one_that_is_here(studio, snce, hub, tmp_path):
+    hub.make("alice/erasers", {"gun.safetensors": studio.eraser.read_bytes()})
+    for name, folder in ((str(studio.eraser), "here"), ("hf://alice/erasers/gun.safetensors", "hub")):
+        code, _, errors = snce("bake", studio.model, "--eraser", name, "--out", tmp_path / folder)
+        assert (code, errors) == (0, "")
+    here, there = (tmp_path / f"{folder}/text_encoder/model.safetensors" for folder in ("here", "hub"))
+    assert here.read_bytes() == there.read_bytes()
+
+
+@pytest.mark.parametrize("command", ["bake", "export-onnx"])
+def test_an_eraser_that_the_hub_lacks_is_named_before_any_work(command, snce, hub, tmp_path):
+    name = "hf://alice/nothing/gun.safetensors"
+    code, out, errors = snce(command, "no-such-model", "--eraser", name, "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "no such repository on the hub" in errors
+
+
 def test_what_is_on_the_hub_is_inspected_and_kept(snce, hub, tmp_path, monkeypatch):
     random_eraser(1).save(tmp_path / "eraser.safetensors")
     repo = hub.make("alice/erasers", {"eraser.safetensors": (tmp_path / "eraser.safetensors").read_bytes()})

@@ -32,8 +32,9 @@ class BakeOptions:
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """"emblem", a diffusers folder, or a hub id."""
-    eraser: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], tyro.conf.arg(metavar="FILE.safetensors")]
-    """An eraser that was made for this model; give it several times for several concepts."""
+    eraser: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="FILE.safetensors|hf://...")]
+    """An eraser that was made for this model, here or on the hub: hf://OWNER/NAME/FILE.safetensors. Give it several
+    times for several concepts."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """The folder to write; it must not exist, or be empty."""
 
@@ -42,13 +43,14 @@ def run_bake(options: BakeOptions) -> None:
     """Write the folder, whole or not at all.
 
     Raises:
-        SnceError: see `snce.erase.bake.bake`.
+        SnceError: see `snce.erase.bake.bake`; an eraser that is not to be had from the hub.
     """
+    erasers = eraser_files(options)
     with stderr().status(f"baking {options.model}"):
         quiet_libraries()
         from snce.erase.bake import bake
 
-        bake(options.model, options.eraser, options.out)
+        bake(options.model, erasers, options.out)
     stdout().print(
         f"{options.out} written; load it with "
         f'DiffusionPipeline.from_pretrained("{options.out}", torch_dtype=torch.float32, trust_remote_code=True)\n'
@@ -56,3 +58,15 @@ def run_bake(options: BakeOptions) -> None:
         soft_wrap=True,
         markup=False,
     )
+
+
+def eraser_files(options: BakeOptions) -> list[Path]:
+    """Where the erasers lie; those on the hub are fetched.
+
+    Raises:
+        SnceError: one is not to be had from the hub.
+    """
+    from snce.commands.hub_files import local_file
+    from snce.erase.eraser import ConceptEraser
+
+    return [local_file(name, ConceptEraser.hub_file) for name in options.eraser]

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from snce.commands.bake import BakeOptions
+from snce.commands.bake import BakeOptions, eraser_files
 from snce.commands.console import quiet_libraries, stderr, stdout
 
 DESCRIPTION = """\
@@ -29,12 +29,13 @@ def run_export_onnx(options: ExportOnnxOptions) -> None:
     """Write the folder, whole or not at all.
 
     Raises:
-        SnceError: see `snce.erase.onnx.export_onnx`.
+        SnceError: see `snce.erase.onnx.export_onnx`; an eraser that is not to be had from the hub.
     """
+    erasers = eraser_files(options)
     with stderr().status(f"exporting {options.model}"):
         quiet_libraries()
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it would name what needs torchvision, which is unused
         from snce.erase.onnx import export_onnx
 
-        export_onnx(options.model, options.eraser, options.out)
+        export_onnx(options.model, erasers, options.out)
     stdout().print(f"{options.out} written. Negative prompts are edited too.", soft_wrap=True, markup=False)

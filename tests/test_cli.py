@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from shutil import copy
 
 import pytest
 import yaml
@@ -96,6 +97,14 @@ def test_inspect_tells_erasers_saes_and_checkpoints_apart(studio, capsys):
     ):
         assert main(["inspect", str(file)]) == 0
         assert says in capsys.readouterr().out
+
+
+def test_inspect_shows_every_sae_of_a_folder(studio, tmp_path, capsys):
+    for place in ("text_encoder", "text_encoder_2"):  # as `snce train` leaves those of several towers
+        (tmp_path / place).mkdir()
+        copy(studio.sae / "sae.safetensors", tmp_path / place)
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("metrics: fvu") == 2
 
 
 def test_a_truncated_prompt_is_one_clean_line(studio, tmp_path, capsys):

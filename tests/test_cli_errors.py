@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shutil import copy
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -45,6 +47,12 @@ def test_values_that_make_no_sense(studio, tmp_path, complaint):
     assert "--lr nan" in complaint(train(studio, tmp_path, "--lr", "nan"))
     assert "--strength -1" in complaint(find(studio, tmp_path / "e.safetensors", "--strength", "-1"))
     assert "must end in .png" in complaint(generate(studio, tmp_path / "x.jpg", "a cat"))
+    draw = generate(studio, tmp_path / "x.png", "a cat")
+    assert "give --height and --width together" in complaint([*draw, "--height", "16"])
+    assert "divisible by 8" in complaint([*draw, "--height", "9", "--width", "9"])
+    for option in (("--strength", "1"), ("--allow-mismatch",)):
+        assert "are for erasers: give --eraser FILE" in complaint([*draw, *option])
+    assert not (tmp_path / "x.png").exists()
 
 
 @pytest.mark.parametrize("device", ["warp", "meta", "cuda:9999", ""])
@@ -114,6 +122,20 @@ def test_truncated_and_foreign_files(studio, tmp_path, complaint):
         assert says in complaint(generate(studio, tmp_path / "x.png", "a cat", erasers=(file,)))
         assert says in complaint(["inspect", str(file)])
     assert "no SAE in" in complaint([*find(studio, tmp_path / "e.safetensors"), "--sae", str(tmp_path)])
+
+
+def test_a_folder_in_the_place_of_a_file(studio, tmp_path, complaint):
+    command = [*generate(studio, tmp_path / "x.png", "a cat"), "--eraser", str(tmp_path)]
+    assert f"{tmp_path} is a folder; give the path of a file" in complaint(command)
+
+
+def test_a_folder_with_several_saes_of_one_tower_is_no_choice(studio, tmp_path, complaint):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        copy(studio.sae / "sae.safetensors", tmp_path / name)
+    command = ["find", studio.model, "--sae", str(tmp_path), "--concept", str(studio.concept)]
+    told = complaint([*command, "--out", str(tmp_path / "x.safetensors")])
+    assert f"give --sae one of {tmp_path / 'new'} and {tmp_path / 'old'}" in told
 
 
 def test_an_output_that_cannot_be_written_is_noticed_before_any_work(studio, tmp_path, complaint):

@@ -113,6 +113,12 @@ def test_no_sae_is_overwritten_by_another(studio, position_code, tmp_path, compl
     convert(studio.sae, tmp_path / "saelens", "--to", "saelens")  # the same command again is no loss
 
 
+def test_options_that_would_do_nothing_are_refused(studio, tmp_path, complaint):
+    for option in (("--model", studio.model), ("--prompts", tmp_path / "none.txt")):
+        told = complaint(studio.sae, tmp_path / "out", "--to", "saelens", *option)
+        assert "--model and --prompts are for an SAE of another library" in told
+
+
 def test_sources_that_are_none(studio, position_code, tmp_path, complaint):
     assert "no SAE in" in complaint(tmp_path / "nowhere", tmp_path / "out", "--to", "saelens")
     convert(position_code, tmp_path / "run" / "text_encoder", "--to", "sparsify")

@@ -226,6 +226,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
+        if path.is_dir():
+            raise SnceError(f"{path} is a folder; give the path of a file")
         if not path.is_file():
             raise SnceError(f"no such file: {path}")
         with path.open("rb") as file:

@@ -79,6 +79,8 @@ def run_convert(options: ConvertOptions) -> None:
     there = library_of(options.out)
     if there not in (None, options.to):
         raise SnceError(f"{options.out} holds an SAE of {there}, which would be lost; give another OUT")
+    if source == "snce" and (options.model or options.prompts):
+        raise SnceError("--model and --prompts are for an SAE of another library: leave them out")
     if source in ("saelens", "sparsify"):
         sae, origin = import_sae(source, options)
     else:

@@ -98,7 +98,7 @@ def draw(pipe: Any, prompt: str, options: GenerateOptions, on_step: Callable[[in
     """One picture. One prompt at a time: a batch would change the last bits of the arithmetic.
 
     Raises:
-        SnceError: an option that the pipeline does not know.
+        SnceError: an option that the pipeline does not know, or a value that it refuses.
     """
     import torch
 
@@ -124,7 +124,12 @@ def draw(pipe: Any, prompt: str, options: GenerateOptions, on_step: Callable[[in
     if "callback_on_step_end" in known:  # PixArt has none
         arguments["callback_on_step_end"] = advance
     generator = torch.Generator().manual_seed(options.seed)
-    return pipe(prompt=prompt, generator=generator, **arguments).images[0]
+    try:
+        return pipe(prompt=prompt, generator=generator, **arguments).images[0]
+    except SnceError:
+        raise
+    except ValueError as error:  # by which diffusers refuses what it is called with
+        raise SnceError(f"{type(pipe).__name__} refuses these options: {error}") from error
 
 
 def defaults(options: GenerateOptions) -> tuple[int | None, float | None]:

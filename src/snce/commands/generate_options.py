@@ -40,7 +40,7 @@ class GenerateOptions:
     guidance_scale: float | None = None
     """Weight of the prompt against no prompt; the model's default where left out."""
     height: int | None = None
-    """Pixels; the model's default where left out."""
+    """Pixels; the model's default where left out. Give both, --height and --width."""
     width: int | None = None
     """Pixels; the model's default where left out."""
     device: str = "auto"
@@ -77,5 +77,9 @@ class GenerateOptions:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise SnceError(f"--{name.replace('_', '-')} {value} must be a finite number")
+        if (self.height is None) != (self.width is None):  # some pipelines then ignore the one that is given
+            raise SnceError("give --height and --width together")
+        if not self.eraser and (self.strength is not None or self.allow_mismatch):
+            raise SnceError("--strength and --allow-mismatch are for erasers: give --eraser FILE, or leave them out")
         if not 0 <= self.seed < 2**63:
             raise SnceError(f"--seed {self.seed} must lie between 0 and 2^63 - 1")

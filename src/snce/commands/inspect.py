@@ -30,11 +30,11 @@ class InspectOptions:
     """Show what is in an eraser or an SAE file."""
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE.safetensors|DIR|hf://...")]
-    """An eraser, an SAE, a training checkpoint, or the folder of an SAE; on the hub, hf://OWNER/NAME/FILE.safetensors."""
+    """An eraser, an SAE, a training checkpoint, or a folder of `snce train`; on the hub, hf://OWNER/NAME/FILE.safetensors."""
 
 
 def run_inspect(options: InspectOptions) -> None:
-    """Print the table of a file.
+    """Print the table of a file, or of each SAE in a folder.
 
     Raises:
         SnceError: no such file, a truncated one, or one that is none of ours.
@@ -44,23 +44,23 @@ def run_inspect(options: InspectOptions) -> None:
     from snce.erase.eraser import ConceptEraser
     from snce.erase.files import FORMAT, FORMAT_OF_TOWERS
     from snce.sae.formats import FORMAT as SAE
-    from snce.sae.formats import sae_file
+    from snce.sae.formats import saes_in
     from snce.storage import read_metadata
 
     path = local_file(options.file, ConceptEraser.hub_file)
-    path = sae_file(path) if path.is_dir() else path
-    kind = read_metadata(path).get("format")
     tables: dict[str | None, Callable[[Path], Table]] = {
         FORMAT: eraser_table,
         FORMAT_OF_TOWERS: eraser_table,
         SAE: sae_table,
         KIND: checkpoint_table,
     }
-    if kind not in tables:
-        raise SnceError(
-            f"{path} is neither an eraser nor an SAE of this library: its metadata says {kind or 'no format'!r}"
-        )
-    stdout().print(tables[kind](path))
+    for file in saes_in(path) if path.is_dir() else [path]:
+        kind = read_metadata(file).get("format")
+        if kind not in tables:
+            raise SnceError(
+                f"{file} is neither an eraser nor an SAE of this library: its metadata says {kind or 'no format'!r}"
+            )
+        stdout().print(tables[kind](file))
 
 
 def eraser_table(path: Path) -> "Table":

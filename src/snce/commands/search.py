@@ -116,18 +116,22 @@ def read_saes(options: "FindOptions") -> "dict[str, tuple[SparseAutoencoder, SAE
     """The SAEs, by the place of their tower.
 
     Raises:
-        SnceError: there is none, or one with fewer neurons than are asked for.
+        SnceError: there is none, one with fewer neurons than are asked for, or several for one tower.
     """
     from snce.commands.hub_files import local_file
     from snce.sae.formats import load_sae, saes_in
     from snce.sae.model import SparseAutoencoder
 
-    saes = {}
+    saes, paths = {}, {}
     for path in saes_in(local_file(options.sae, SparseAutoencoder.hub_file)):
         sae, origin = load_sae(path)
         if options.neurons > sae.config.latents:
             raise SnceError(f"--neurons {options.neurons} must not pass the SAE's {sae.config.latents}")
-        saes[f"{origin.tower}.{origin.module}"] = sae, origin
+        place = f"{origin.tower}.{origin.module}"
+        if place in saes:
+            both = f"{paths[place].parent} and {path.parent}"
+            raise SnceError(f"there are several SAEs for {place} in {options.sae}: give --sae one of {both}")
+        saes[place], paths[place] = (sae, origin), path
     return saes
 
 

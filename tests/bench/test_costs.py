@@ -10,7 +10,7 @@ def cost(seconds: float, prepare: float = 0.0, size: float = 0.0) -> dict[str, f
 
 
 def test_costs_are_medians_over_the_parts_and_each_part_is_compared_with_itself():
-    base = {"bomb": cost(1.0), "axe": cost(10.0), "dog": cost(2.0), "flat": cost(5.0)}
+    base = {"bomb": cost(1.0), "axe": cost(10.0), "dog": cost(2.0), "flat": cost(20.0)}
     own = {"bomb": cost(1.1, 5.0, 100), "axe": cost(13.0, 7.0, 300), "dog": cost(80.0, 90.0, 200)}
     found = cost_figures(own, base)
     assert found == pytest.approx({PREPARE: 7.0, SIZE: 200.0, TIME: 0.3})

@@ -53,6 +53,7 @@ def test_the_overview_ranks_by_its_first_group_and_leaves_gaps_where_nothing_was
     assert names(table) == ["SNCE", "UCE"]
     assert "| SNCE | 90.0 (45 to 90) | - |" in table
     assert "| UCE | 50.0 (25 to 50) | 70.0 (35 to 70) |" in table
+    assert names(overview({"One concept at a time": {"ESD": found(nan), "UCE": found(0.0)}})) == ["UCE", "ESD"]
 
 
 def test_one_group_needs_no_overview():

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+_NEURONS = 1024  # at once: sorting takes some 30 bytes for each prompt and neuron
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from snce.sae.model import SparseAutoencoder
     from snce.text.harvest import Embeddings
 
@@ -30,16 +34,23 @@ def calibrate_thresholds(sae: SparseAutoencoder, data: Embeddings) -> Agreement:
         pre.append(code.pre.amax(1))
         fired.append((code.activations > 0).any(1))
     a, truth = torch.cat(pre), torch.cat(fired)
-    order = a.argsort(0, descending=True)
-    hits = truth.gather(0, order).cumsum(0)
-    ranked = a.gather(0, order)
-    count = torch.arange(1, len(a) + 1)[:, None]
-    f1 = 2 * hits / (count + truth.sum(0))
-    best = f1.argmax(0, keepdim=True)
-    here = ranked.gather(0, best)
-    # below the lowest activation there is silence, 0
-    following = torch.cat([ranked, torch.zeros_like(ranked[:1])]).gather(0, best + 1)
-    sae.threshold.copy_(torch.where(truth.any(0), ((here + following) / 2)[0], ranked[0] * 1.05 + 1e-6))
+    for i in range(0, a.shape[1], _NEURONS):
+        some = slice(i, i + _NEURONS)
+        sae.threshold[some] = _best_bars(a[:, some], truth[:, some])
     says = a > sae.threshold
     both = (says & truth).sum().item()
     return Agreement(2 * both / max(1, (says.sum() + truth.sum()).item()))
+
+
+def _best_bars(a: Tensor, truth: Tensor) -> Tensor:
+    """The bar of each neuron, [neurons], on activations `a` and firing `truth`, [prompts, neurons]."""
+    order = a.argsort(0, descending=True)
+    ranked = a.gather(0, order)
+    following = torch.cat([ranked[1:], torch.zeros_like(ranked[:1])])  # below the lowest activation there is silence, 0
+    hits = truth.gather(0, order).cumsum(0)
+    count = torch.arange(1, len(a) + 1)[:, None]
+    f1 = 2 * hits / (count + truth.sum(0))
+    f1 = f1.masked_fill(ranked <= following, -1)  # no bar lies between equal activations
+    best = f1.argmax(0, keepdim=True)
+    middle = (ranked.gather(0, best) + following.gather(0, best))[0] / 2
+    return torch.where(truth.any(0), middle, ranked[0] * 1.05 + 1e-6)

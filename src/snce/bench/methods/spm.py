@@ -49,7 +49,7 @@ class SPM:
     """
 
     name: ClassVar[str] = "spm"
-    knob: ClassVar[Knob | None] = Knob("anchoring", (1.0, 10.0, 100.0, 1000.0))
+    knob: ClassVar[Knob | None] = Knob("anchoring", (0.1, 1.0, 10.0, 100.0, 1000.0))
 
     steps: int = 3000
     """Optimiser steps for each concept."""

@@ -61,8 +61,10 @@ def test_a_tower_without_an_sae_is_pointed_out(made, studio, tmp_path, capsys):
     assert all(f"no SAE for {place}" in told for place in PLACES[1:])
     eraser = ConceptEraser.load(out)
     assert [part.place for part in eraser.parts] == PLACES[:1]
-    with eraser.attach(FAMILIES["StableDiffusionXLPipeline"](0)):
-        pass
+    command = ["generate", str(made / "model"), "--steps", "1", "--prompt", "a cat", "--eraser", str(out)]
+    assert main([*command, "--out", str(tmp_path / "after.png")]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count(f"no eraser for {', '.join(PLACES[1:])}: what it tells the denoiser is left as it is") == 1
 
 
 def test_prompts_are_padded_as_far_as_the_pipeline_will_be_told_to(studio, tmp_path):

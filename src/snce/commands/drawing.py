@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import reduce
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from snce.commands.generate_options import GenerateOptions
+    from snce.erase.attach import Attachment
     from snce.erase.eraser import ConceptEraser
 
 
@@ -85,7 +87,7 @@ def _drawn_here(
     options: GenerateOptions,
     advance: Callable[[float], object],
 ) -> Iterator[tuple[int, Image]]:
-    with nullcontext() if eraser is None else eraser.attach(pipe, allow_mismatch=options.allow_mismatch):
+    with nullcontext() if eraser is None else _attach(eraser, pipe, options):
         for done, (i, prompt) in enumerate(prompts):
 
             def on_step(step: int, done: int = done) -> None:
@@ -145,6 +147,12 @@ def defaults(options: GenerateOptions) -> tuple[int | None, float | None]:
     return steps, guidance
 
 
+def _attach(eraser: ConceptEraser, pipe: Any, options: GenerateOptions) -> Attachment:
+    """Without its warnings: the command has attached it before, and told them."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        return eraser.attach(pipe, allow_mismatch=options.allow_mismatch)
+
+
 class _Worker:
     """A process with a pipeline of its own, and the erasers on it."""
 
@@ -156,7 +164,7 @@ class _Worker:
         cls.pipe, cls.options = open_pipeline(options.model, options.device), options
         eraser = open_eraser(options)
         if eraser is not None:
-            eraser.attach(cls.pipe, allow_mismatch=options.allow_mismatch)
+            _attach(eraser, cls.pipe, options)
 
     @classmethod
     def draw(cls, number: int, prompt: str) -> tuple[int, Image]:

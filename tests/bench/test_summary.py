@@ -11,6 +11,7 @@ from PIL import Image
 from snce.bench.join import join_summaries, read_summary
 from snce.bench.measures import MEASURES, Interval
 from snce.bench.plan import concept_sets, default_concepts
+from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import Strip, write_report
 from snce.bench.rows import SEPARATOR
 from snce.bench.summary import VALIDATION, groups, markdown, overview, write_summary
@@ -85,6 +86,14 @@ def test_a_summary_is_json_for_all_readers_and_what_was_not_measured_stays_so(tm
     assert back["harmonic mean"] == own["harmonic mean"]
     (tmp_path / "old.json").write_text(json.dumps({"a": {"UCE": own}}))  # as versions before wrote it
     assert isnan(read_summary(tmp_path / "old.json")["a"]["UCE"]["setting"])
+
+
+def test_the_base_model_alone_is_plotted_too(tmp_path):
+    """As in the first of many shards."""
+    pytest.importorskip("matplotlib")
+    for plot in (plot_heat_map, plot_trade_off):
+        plot({"One concept at a time": {"none": found(0.0)}}, tmp_path / "plot.png")
+        assert Image.open(tmp_path / "plot.png").size > (100, 100)
 
 
 def test_a_report_names_methods_and_all_that_is_erased_and_does_without_a_missing_strip(tmp_path):

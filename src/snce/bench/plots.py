@@ -63,7 +63,7 @@ def plot_heat_map(summary: dict[str, Any], path: Path) -> None:
         for name, figures in group.items():
             found.setdefault(name, {}).update(figures[BY_SET])
     erased = list(dict.fromkeys(name for by_set in found.values() for name in by_set))
-    methods = [name for name in found if name != BASE]
+    methods = [name for name in found if name != BASE] or list(found)  # of the first shards there may be no more
     values = np.array([[found[method].get(name, np.nan) for name in erased] for method in methods])
     figure = _figure(2.6 + 0.32 * len(erased), 2.2 + 0.28 * len(methods))
     axis = figure.subplots()

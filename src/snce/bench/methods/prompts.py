@@ -114,8 +114,11 @@ class _PromptEdit:
     def expect(self, positive_calls: int | None) -> None:
         self._left, self._called = positive_calls, False
 
-    def was_called(self) -> bool:
-        return self._called
+    def was_missed(self) -> bool:
+        return not self._called
+
+    def was_called_too_often(self) -> bool:
+        return self._left is not None and self._left < -1
 
     def read_tokens(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         self._tokens = tokens_in(args, kwargs)

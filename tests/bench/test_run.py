@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from snce.bench import lineup, plan, tuning
+from snce.bench import lineup, plan, tuning, turns
 from snce.bench.cells import Bench, Cell
 from snce.bench.prompts import Sizes
 from snce.bench.rows import read_rows
@@ -24,11 +24,13 @@ OPTIONS = ("--methods", "UCE, SNCE", "--concepts", "bomb,twemoji", "--sets", "1"
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch, trained):
-    """The SAE of the tests, and few prompts."""
+    """The SAE of the tests, few prompts, and costs of a few steps."""
     monkeypatch.setattr(lineup.Workshop, "sae", trained.sae)
     monkeypatch.setattr(plan, "sizes_for", lambda _: SIZES)
     monkeypatch.setattr(tuning, "TUNING_SIZES", SIZES)
     monkeypatch.setattr(tuning, "TUNING_CONCEPTS", 1)
+    monkeypatch.setattr(turns, "TURNS", 1)
+    monkeypatch.setattr(turns, "STEPS", 1)
 
 
 def bench(folder, *options):
@@ -67,6 +69,10 @@ def test_a_run_writes_rows_figures_plots_and_a_report(finished):
     assert summary["none"]["identical"]["value"] == 1
     assert summary["none"]["bytes"] == 0
     assert summary["SNCE"]["bytes"] < summary["UCE"]["bytes"]
+    assert summary["none"]["added time per picture"] == 0
+    assert set((finished / "times").iterdir()) == {
+        finished / "times" / f"{n}__default__bomb.json" for n in ("UCE", "SNCE")
+    }
     assert "| SNCE |" in (finished / "table.md").read_text()
     report = (finished / "report.html").read_text()
     assert "http" not in report.replace("data:image", "")

@@ -16,18 +16,23 @@ PREPARE, SIZE, TIME = COST_FIGURES = ("prepare seconds", "bytes", "added time pe
 """Names in the summary."""
 
 
-def cost_figures(own: Costs, base: Costs) -> dict[str, float]:
+def cost_figures(own: Costs, added: float) -> dict[str, float]:
     """Medians over the parts of a method: one slow minute of a busy machine does not count.
 
-    A picture's time is compared with what it takes without a method (`base`), for the same prompts in the same run.
+    added: the share of a picture's time that the method adds.
     """
-    drawn = "seconds_per_picture"
-    added = [cost[drawn] / base[part][drawn] - 1 for part, cost in own.items() if part in base]
     return {
         PREPARE: float(np.median([c["prepare_seconds"] for c in own.values()])),
         SIZE: float(np.median([c["bytes"] for c in own.values()])),
-        TIME: float(np.median(added)) if added else float("nan"),
+        TIME: added,
     }
+
+
+def added_in_parts(own: Costs, base: Costs) -> float:
+    """The share of time that is added to a picture beside what the same parts take without a method, a median."""
+    drawn = "seconds_per_picture"
+    added = [cost[drawn] / base[part][drawn] - 1 for part, cost in own.items() if part in base]
+    return float(np.median(added)) if added else float("nan")
 
 
 def cost_cells(found: Mapping[str, Any]) -> str:

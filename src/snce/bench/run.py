@@ -19,6 +19,7 @@ from snce.bench.report import Strip, write_report
 from snce.bench.rows import join_rows, read_rows
 from snce.bench.summary import VALIDATION, markdown, summarise, write_summary
 from snce.bench.tuning import read_tuned, tune
+from snce.bench.turns import added_times
 from snce.engines.shards import shard
 from snce.engines.spread import Crew
 from snce.storage import write_text
@@ -51,8 +52,9 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     found = list(done.values())
     join_rows(found, config.out / "results.parquet")
     columns, metadata = read_rows(found)
-    summary = summarise(columns, metadata)
-    if len(done) == len(cells):
+    complete = len(done) == len(cells)
+    summary = summarise(columns, metadata, added_times(bench, cells, console) if complete else {})
+    if complete:
         summary = join_summaries(summary, others)
     elif others:  # the base model's pictures, by which the two are compared, are not all there
         console.print(f"{len(cells) - len(done)} of {len(cells)} parts are still to come; {config.join} is joined when "

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snce.bench.costs import cost_cells, cost_figures
-from snce.bench.lineup import BASE
 from snce.bench.measures import MEASURES, Interval, basis, bootstrap, harmonic_mean
 from snce.bench.rows import SEPARATOR
 from snce.demo.table import validation_concepts
@@ -17,7 +16,7 @@ from snce.emblem.vocabulary import vocabulary
 from snce.storage import strict_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from snce.bench.measures import Columns
@@ -52,10 +51,17 @@ def groups(erased: Iterable[str]) -> dict[str, set[str]]:
     return {title: members for title, members in found.items() if members}
 
 
-def summarise(columns: Columns, metadata: Sequence[dict[str, str]], samples: int = 1000) -> dict[str, Any]:
+def summarise(
+    columns: Columns,
+    metadata: Sequence[dict[str, str]],
+    added_times: Mapping[str, float] | None = None,
+    samples: int = 1000,
+) -> dict[str, Any]:
     """Per group of erased concepts and per method: every measure with its interval, and the costs.
 
-    columns, metadata: of `read_rows`.
+    Args:
+        columns, metadata: of `read_rows`.
+        added_times: of methods; a method that is not there has no time in the table.
     """
     result: dict[str, Any] = {}
     for title, members in groups(dict.fromkeys(columns["erased"].tolist())).items():
@@ -71,7 +77,9 @@ def summarise(columns: Columns, metadata: Sequence[dict[str, str]], samples: int
                     "pictures": int(chosen.sum()),
                     BASIS: basis(rows),
                     **{name: i._asdict() for name, i in bootstrap(rows, MEASURES, samples).items()},
-                    **_costs([m for m in metadata if m["erased"] in members], method),
+                    **cost_figures(
+                        {m["erased"]: json.loads(m["cost"]) for m in own}, (added_times or {}).get(method, float("nan"))
+                    ),
                     BY_SET: _by_set(rows),
                     STAMP: _stamp(own),
                 }
@@ -91,12 +99,6 @@ def _stamp(metadata: Sequence[dict[str, str]]) -> str:
     """The same for methods that drew the same prompts with the same model, and were judged by the same judge."""
     sets = sorted(f"{m['erased']}: {m['stamp']}" for m in metadata)
     return hashlib.sha256("\n".join(sets).encode()).hexdigest()[:16]
-
-
-def _costs(metadata: Sequence[dict[str, str]], method: str) -> dict[str, float]:
-    costs = {(m["method"], m["erased"]): json.loads(m["cost"]) for m in metadata}
-    own, base = ({erased: cost for (name, erased), cost in costs.items() if name == n} for n in (method, BASE))
-    return cost_figures(own, base)
 
 
 def markdown(summary: dict[str, Any]) -> str:

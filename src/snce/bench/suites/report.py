@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snce.bench.costs import cost_figures
+from snce.bench.costs import added_in_parts, cost_figures
 from snce.bench.lineup import BASE
 from snce.bench.measures import Interval
 from snce.bench.rows import join_rows, read_metadata, read_rows
@@ -125,7 +125,7 @@ def sum_up(
             "settings": metadatas[0]["method_settings"],
             "figures": {key: figure._asdict() for key, figure in found.items()},
             "by class": figures.by_class(rows),
-            "cost": cost_figures(costs, base),
+            "cost": cost_figures(costs, added_in_parts(costs, base)),
         }
     summary = {"settings": settings, "methods": methods}
     write_text(folder / "summary.json", strict_json(summary) + "\n")

@@ -101,15 +101,19 @@ def test_an_sae_on_the_hub_finds_the_same_eraser(studio, snce, hub, tmp_path):
     ("arguments", "says"),
     [
         (["inspect", "hf://alice/nothing"], "no such repository on the hub"),
+        (
+            ["bench", "--suite", "coco", "--eraser", "hf://alice/nothing", "--out", "{out}"],
+            "no such repository on the hub",
+        ),
         (["inspect", "hf://alice/erasers"], "alice/erasers holds no eraser.safetensors; it holds a.safetensors"),
         (["inspect", "hf://alice"], "write hf://OWNER/NAME[@REVISION]/FILE.safetensors"),
         (["push", "{eraser}", "alice/erasers"], "log in with `hf auth login`"),
         (["push", "{eraser}", "alice/new"], "log in with `hf auth login`"),
     ],
 )
-def test_what_goes_wrong_is_one_line(arguments, says, studio, snce, hub):
+def test_what_goes_wrong_is_one_line(arguments, says, studio, snce, hub, tmp_path):
     hub.make("alice/erasers", {"a.safetensors": b""})
-    code, out, errors = snce(*(word.format(eraser=studio.eraser) for word in arguments), token=None)
+    code, out, errors = snce(*(word.format(eraser=studio.eraser, out=tmp_path) for word in arguments), token=None)
     assert (code, out) == (2, "")
     assert says in errors
     assert len(errors.splitlines()) == 1

@@ -1,5 +1,6 @@
 """`snce bench`: the work is in `snce.bench`."""
 
+from dataclasses import replace
 from inspect import cleandoc
 
 from snce.bench.config import BenchConfig
@@ -32,5 +33,9 @@ def run(config: BenchConfig) -> None:
         run_bench(config, stdout())
     else:
         from snce.bench.suites.run import run_suite
+        from snce.commands.hub_files import local_file
+        from snce.erase.eraser import ConceptEraser
 
+        if config.eraser:
+            config = replace(config, eraser=str(local_file(config.eraser, ConceptEraser.hub_file)))
         run_suite(config, stdout(), open_pipeline)

@@ -30,7 +30,9 @@ def base(studio, clip, folder, **options) -> SuiteConfig:
 @pytest.fixture
 def i2p(studio, clip, tmp_path):
     source = write_csv(tmp_path / "i2p.csv", i2p_rows())
-    return base(studio, clip, tmp_path, suite="i2p", prompts=source, eraser=studio.eraser, concepts=str(studio.concept))
+    return base(
+        studio, clip, tmp_path, suite="i2p", prompts=source, eraser=str(studio.eraser), concepts=str(studio.concept)
+    )
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_all_are_those_that_can_be_made_and_the_others_are_told():
 
 
 def test_an_eraser_alone_is_compared_with_the_base_model_alone():
-    names, _ = chosen_methods(replace(CONFIG, eraser=Path("x")), [])
+    names, _ = chosen_methods(replace(CONFIG, eraser="x"), [])
     assert names == ["none", "SNCE"]
 
 
@@ -67,7 +67,7 @@ def test_settings_are_the_published_ones():
 
 
 def test_an_sae_serves_ours_and_its_rivals_and_an_eraser_goes_before_it(studio):
-    pipe, config = load_pipeline(studio.model), replace(CONFIG, sae=studio.sae, eraser=studio.eraser)
+    pipe, config = load_pipeline(studio.model), replace(CONFIG, sae=studio.sae, eraser=str(studio.eraser))
     eraser = ConceptEraser.load(studio.eraser)
     made = Studio(pipe, config, eraser).made(["SNCE", "ItD"])
     assert isinstance(made["SNCE"], GivenEraser)

@@ -85,7 +85,7 @@ def test_results_of_other_settings_are_never_mixed_in(i2p, seen, studio, tmp_pat
         run(replace(i2p, methods="none"), load=with_another_denoiser)
     ConceptEraser.load(studio.eraser).with_strength(9.0).save(tmp_path / "other.safetensors")
     with pytest.raises(SnceError, match="made with another concept, SAE or eraser"):
-        run(replace(i2p, methods="SNCE", eraser=tmp_path / "other.safetensors"))
+        run(replace(i2p, methods="SNCE", eraser=str(tmp_path / "other.safetensors")))
     run(replace(i2p, out=tmp_path / "o", limit=1, methods="none"))
     stray = i2p.out / "parts" / "none__000064.parquet"
     stray.write_bytes((tmp_path / "o" / "parts" / "none__000000.parquet").read_bytes())

@@ -29,8 +29,9 @@ class ConceptAblation:
     model drew for the anchor prompt, at a random timestep. Only the cross-attention's projections to keys and values
     are trained (the published default). The published prior-preservation loss is optional there, and left out.
 
-    Published anchors are prompts of a category that is written for each concept ("cat" for "grumpy cat"). Here they
-    are the concept's neutral prompts that name no erased concept, or the empty prompt. The loss equates two
+    Published anchors are prompts of a category that is written for each concept ("cat" for "grumpy cat"), and the
+    target is the same prompt with the one word in place of the other. Here anchors are the concept's neutral prompts
+    that name no erased concept, or the empty prompt, and any target prompt is led to any of them. The loss equates two
     predictions, which is the same demand for epsilon and v. Several concepts: targets are drawn from all of them,
     which sums their losses in expectation.
     """

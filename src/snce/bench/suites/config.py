@@ -63,8 +63,8 @@ class SuiteConfig:
     concepts: str = "default"
     """What is erased: concept files FILE.yaml, classes of the suite, or bundled concepts, with commas between them.
     Left out: what --eraser erases."""
-    eraser: Path | None = None
-    """An eraser that `snce find` wrote: the method SNCE."""
+    eraser: str | None = None
+    """An eraser that `snce find` wrote, or one on the hub, hf://OWNER/NAME/FILE.safetensors: the method SNCE."""
     sae: Path | None = None
     """Folder that `snce train` wrote: for SNCE (where no eraser is given), Concept Steerers and ItD."""
     unet_sae: Path | None = None

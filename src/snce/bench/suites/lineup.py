@@ -6,6 +6,7 @@ import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from snce.bench.lineup import BASE, OURS
@@ -31,7 +32,6 @@ from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from snce.bench.methods.base import Knob, Method
     from snce.bench.suites.config import SuiteConfig
@@ -164,8 +164,9 @@ def inputs_of(name: str, config: SuiteConfig, concepts: Sequence[Concept]) -> st
         for c in concepts:
             digest.update(repr((c.name, c.targets, c.neutrals)).encode())
     for option in ("eraser",) if given else entry.needs:
-        path: Path | None = getattr(config, option)
-        if path is not None:
+        given_path: str | Path | None = getattr(config, option)
+        if given_path is not None:
+            path = Path(given_path)
             digest.update(_bytes(path if option == "eraser" else sae_file(path)))
     return digest.hexdigest()[:16]
 

@@ -9,11 +9,11 @@ import pytest
 from snce.cli import _parse
 from snce.erase.eraser import ConceptEraser
 from snce.text.towers import TextTower
+from tests.docs.benchmark_tables import value
 from tests.docs.pages import DOCS, read, run
 from tests.examples import eraser_for
 
 TEXT = (DOCS / "from-another-tool.md").read_text(encoding="utf-8")
-TABLES = (DOCS / "benchmark.md").read_text(encoding="utf-8")
 
 
 def test_all_of_it_runs(emblem, tmp_path, monkeypatch):
@@ -28,15 +28,6 @@ def test_all_of_it_runs(emblem, tmp_path, monkeypatch):
     assert names["flagged"].shape == (2, 1)
     assert names["x"].shape[0] == 1
     assert len(ConceptEraser.load("both.safetensors").concepts) == 2
-
-
-def value(section: str, method: str, column: str) -> str:
-    """A number in the tables of the benchmark."""
-    lines = TABLES.split(f"### {section}\n")[1].strip().splitlines()
-    head, row = (
-        next(line for line in lines if line.startswith(f"| {name} |")).split(" | ") for name in ("method", method)
-    )
-    return row[head.index(column)].split(" ")[0]
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
     "SAFREE": lambda _: SAFREE(midpoint=0.0, limit=4),
     "UCE": lambda _: UCE(),
     "UCE (all tokens)": lambda _: UCE(tokens="all"),
-    "RECE": lambda _: RECE(closeness=1e-3),  # the authors' for objects
+    "RECE": lambda _: RECE(UCE(tokens="all"), closeness=1e-3),  # as the authors edit and erase objects
     "ESD-x": lambda _: ESD(steps=200, batch=4, sampling_steps=10, guidance=GUIDANCE),
     "concept ablation": lambda _: ConceptAblation(steps=100, images=64, sampling_steps=10, guidance=GUIDANCE),
     "SPM": lambda _: SPM(steps=100, lr=2e-3, batch=4, sampling_steps=10, guidance=GUIDANCE),

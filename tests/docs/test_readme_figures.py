@@ -1,0 +1,31 @@
+"""The README's table of methods has the figures of the benchmark."""
+
+import pytest
+
+from tests.docs.benchmark_tables import value
+from tests.docs.pages import DOCS
+
+README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in README.split("## Benchmark\n")[1].split("\n## ")[0].splitlines()
+    if line.startswith("| ") and not line.startswith("| method ")
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_a_method_has_the_figures_of_the_benchmark(row):
+    method, *figures = row
+    assert figures == [
+        value("Harmonic mean", method, "One concept at a time"),
+        value("Harmonic mean", method, "Harmful stand-ins"),
+        value("Harmonic mean", method, "Styles"),
+        value("One concept at a time", method, "identical"),
+    ]
+
+
+def test_the_best_rivals_are_in_it():
+    overview = (DOCS / "benchmark.md").read_text(encoding="utf-8").split("### Harmonic mean\n")[1].split("### ")[0]
+    ranked = [line.split(" | ")[0][2:] for line in overview.strip().splitlines()[2:] if line.startswith("| ")]
+    rivals = [name for name in ranked if not name.startswith("SNCE")]
+    assert [row[0] for row in ROWS][1:6] == rivals[:5]

@@ -14,6 +14,7 @@ from snce.cli import main
 from snce.demo import laboratory, pictures, prompts, table
 from snce.demo.grid import CHANGED, SAME, TILE
 from snce.erase.eraser import ConceptEraser
+from snce.neurons.scores import RULES
 from snce.sae.model import SparseAutoencoder
 
 SIZES = {"direct": 4, "pairs": 4, "retain": 4}
@@ -120,13 +121,20 @@ def test_nothing_is_left_beside_the_results(demo):
     }  # fmt: skip
 
 
+def test_a_rule_that_there_is_not_is_answered_by_those_that_there_are(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo", "--out", str(tmp_path), "--rule", "loudest"])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert all(f"'{name}'" in message for name in ("loudest", *RULES))
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["--concept", "unicorn horn"], "unicorn horn"),
         (["--concepts", "bomb,unicorn horn"], "unicorn horn"),
         (["--concepts", ","], "no concepts"),
-        (["--rule", "loudest"], "loudest"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(tmp_path, capsys, calls, monkeypatch, arguments, named):

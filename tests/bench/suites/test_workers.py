@@ -80,7 +80,7 @@ def test_a_worker_with_another_model_or_concept_is_refused(worker, coco, studio,
     def load(_):
         return load_pipeline(studio.other_model)
 
-    with pytest.raises(SnceError, match="another run; it differs in text encoder"):
+    with pytest.raises(SnceError, match="another run; it differs in weights"):
         worker.start(config, tmp_path, load, Corners())
     worker.start(config, tmp_path, load_pipeline, Corners())
     with pytest.raises(SnceError, match="another concept, SAE or eraser for 'UCE'"):

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from snce.bench.methods.base import Erasure, Method
+    from snce.bench.methods.base import Method
     from snce.bench.prompts import BenchPrompt
+    from snce.text.prompts import Concept
 
 _KIND = "snce-bench-pictures-1"
 NEIGHBOURS = 5
@@ -81,23 +82,21 @@ class Bench:
         """Tells results of other weights or numbers of prompts apart."""
         return f"{self.workshop.lab.fingerprint} {self.workshop.lab.judge_fingerprint} {cell.sizes}"
 
-    def _method(self, cell: Cell) -> Method:
+    def made(self, cell: Cell) -> tuple[Method, list[Concept]]:
+        """The cell's method, and what it is to be prepared for."""
         method = MAKERS[cell.method](self.workshop)
-        return method if cell.setting is None else with_setting(method, cell.setting)
-
-    def fit(self, cell: Cell) -> Erasure:
-        """The cell's method, prepared for what is erased."""
-        concepts = [load_concept(name, without=_words_kept_back(name)) for name in cell.erased]
-        return self._method(cell).prepare(self.workshop.lab.pipe, concepts)
+        if cell.setting is not None:
+            method = with_setting(method, cell.setting)
+        return method, [load_concept(name, without=_words_kept_back(name)) for name in cell.erased]
 
     def run(self, cell: Cell) -> tuple[list[Row], Cost, Image]:
         """Prepare, draw, judge: (rows, cost, a strip of pictures before and after)."""
         pipe = self.workshop.lab.pipe
         prompts = precision_prompts(cell.erased, self.neighbours(cell.erased), cell.sizes)
         before, seen_before = self._before(cell, prompts)
-        method = self._method(cell)
+        method, concepts = self.made(cell)
         start = time.process_time()  # not the clock: other work on the machine must not count
-        erasure = self.fit(cell)
+        erasure = method.prepare(pipe, concepts)
         prepared = time.process_time() - start
         with erasure.attached(pipe):
             start = time.process_time()

@@ -63,10 +63,11 @@ def _read(path: Path, stamp: str) -> list[float] | None:
 def _measured(bench: Bench, cell: Cell) -> list[float]:
     pipe = bench.workshop.lab.pipe
     prompts = precision_prompts(cell.erased, bench.neighbours(cell.erased), cell.sizes)[:BATCH]
-    erasure = bench.fit(cell)
+    method, concepts = bench.made(cell)
+    erasure = method.prepare(pipe, concepts)
 
-    def seconds(method: AbstractContextManager[Any]) -> float:
-        with method:
+    def seconds(attached: AbstractContextManager[Any]) -> float:
+        with attached:
             start = time.process_time()
             draw(pipe, prompts, STEPS)
             return time.process_time() - start

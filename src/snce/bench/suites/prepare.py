@@ -14,7 +14,8 @@ from snce.bench.suites.lineup import Studio, chosen_methods
 from snce.bench.suites.prompts import load_prompts
 from snce.bench.suites.report import check_settings, settings_of
 from snce.bench.suites.work import Work
-from snce.text.towers import TextTower, weights_fingerprint
+from snce.text.fingerprint import weights_fingerprint
+from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,20 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snce.bench import measures
-from snce.bench.prompts import KINDS
-
-
-def columns(n: int, seed: int = 0, **fixed) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    flags = ("target_before", "target_after", "kept_before", "kept_after", "style_before", "style_after",
-             "style_named", "identical")  # fmt: skip
-    rows = {name: rng.random(n) < 0.5 for name in flags}
-    rows["kind"] = rng.choice(np.array(KINDS, dtype=object), n)
-    rows["erased"] = rng.choice(np.array(["cigarette", "bomb", "axe"], dtype=object), n)
-    rows["psnr"] = rng.uniform(5, 40, n)
-    rows["features_before"] = rng.normal(size=(n, 4))
-    rows["features_after"] = rng.normal(size=(n, 4))
-    return rows | {name: np.array(value) for name, value in fixed.items()}
+from tests.bench.columns import columns
 
 
 def test_the_perceptual_distance_is_of_changed_retained_pictures_alone():
@@ -95,44 +82,3 @@ def test_the_square_root_squares_to_the_matrix():
     covariance = np.cov(a)
     root = measures._root(covariance)
     assert np.allclose(root @ root, covariance)
-
-
-def test_an_interval_holds_the_figure_and_narrows_with_more_pictures():
-    def width(n):
-        found = measures.bootstrap(columns(n), {"identical": measures.identical}, samples=200)["identical"]
-        assert found.low <= found.value <= found.high
-        return found.high - found.low
-
-    assert width(4000) < width(100) / 2
-
-
-def test_every_measure_has_an_interval_that_holds_it():
-    intervals = measures.bootstrap(columns(300), measures.MEASURES, samples=100)
-    assert intervals.keys() == measures.MEASURES.keys()
-    for found in intervals.values():
-        assert found.low <= found.value <= found.high
-
-
-def test_an_interval_does_not_depend_on_what_else_is_measured():
-    rows = columns(120)
-    alone = measures.bootstrap(rows, {"kept": measures.style_kept}, samples=50)
-    assert measures.bootstrap(rows, measures.MEASURES, samples=50)["kept: styles"] == alone["kept"]
-
-
-def test_the_interval_of_a_small_frechet_distance_holds_it_although_every_resample_is_larger():
-    rows = columns(200)
-    rng = np.random.default_rng(1)
-    rows["features_before"] = rng.normal(size=(200, 32))
-    rows["features_after"] = rows["features_before"] + 0.3 * rng.normal(size=(200, 32))
-    found = measures.bootstrap(rows, {"distance": measures.frechet}, samples=500)["distance"]
-    assert 0 < found.low <= found.value <= found.high
-
-
-@pytest.mark.filterwarnings("error")
-def test_samples_without_a_picture_of_the_kind_do_not_count_in_an_interval():
-    rows = columns(40) | {"kind": np.array(["other"] * 40), "identical": np.arange(40) > 0}
-    found = measures.bootstrap(rows, {"psnr": measures.psnr}, samples=50)["psnr"]  # a third of them lack the picture
-    assert found == (rows["psnr"][0],) * 3
-    unchanged = measures.bootstrap(rows | {"identical": np.ones(40, bool)}, {"psnr": measures.psnr}, samples=5)["psnr"]
-    assert np.isinf(unchanged.value)
-    assert np.isnan([unchanged.low, unchanged.high]).all()

@@ -76,26 +76,3 @@ def test_there_is_no_harmonic_mean_of_a_part_that_no_picture_tells():
     for kinds in (["pair"], ["direct", "synonym", "sentence"], ["other", "neighbour"]):
         others = ~np.isin(rows()["kind"], kinds)
         assert np.isnan(measures.harmonic_mean({name: column[others] for name, column in rows().items()}))
-
-
-def hits(*sets: tuple[int, int]) -> measures.Columns:
-    """Retained pictures: for each erased concept (identical ones, others)."""
-    same = [np.arange(a + b) < a for a, b in sets]
-    names = [np.full(len(s), f"concept {i}", dtype=object) for i, s in enumerate(same)]
-    n = sum(map(len, same))
-    return {"identical": np.concatenate(same), "erased": np.concatenate(names), "kind": np.full(n, "other")}
-
-
-def interval(found: measures.Columns, samples: int = 3000) -> measures.Interval:
-    return measures.bootstrap(found, {"identical": measures.identical}, samples)["identical"]
-
-
-def test_an_interval_covers_another_choice_of_pictures():
-    half = 1.96 * math.sqrt(0.25 / 400)  # of a share of 400
-    found = interval(hits((200, 200)))
-    assert found == pytest.approx((0.5, 0.5 - half, 0.5 + half), abs=0.004)
-
-
-def test_an_interval_covers_another_choice_of_concepts():
-    """Of two concepts one is drawn twice in every second sample, whatever the number of its pictures."""
-    assert interval(hits((500, 0), (0, 500)), 200) == (0.5, 0.0, 1.0)

@@ -8,13 +8,14 @@ from math import inf, isnan, nan
 import pytest
 from PIL import Image
 
+from snce.bench.bootstrap import Interval
 from snce.bench.join import join_summaries, read_summary
-from snce.bench.measures import MEASURES, Interval
+from snce.bench.measures import MEASURES
 from snce.bench.plan import concept_sets, default_concepts
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import Strip, write_report
 from snce.bench.rows import SEPARATOR
-from snce.bench.summary import VALIDATION, groups, markdown, overview, write_summary
+from snce.bench.summary import AHEAD, VALIDATION, groups, markdown, overview, write_summary
 from snce.demo.table import validation_concepts
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
@@ -22,11 +23,14 @@ from snce.errors import SnceError
 
 def found(value: float, stamp: str = "same", sets: int = 2) -> dict:
     """The figures of a method, all with this value."""
-    figures = {name: Interval(value, value / 2, value)._asdict() for name in MEASURES}
+    figures = {name: Interval(value, value / 2, value)._asdict() for name in (*MEASURES, AHEAD)}
     costs = {"prepare seconds": 1.0, "bytes": 6000.0, "added time per picture": 0.0}
     told = {"setting": 1.0, "sets": sets, "pictures by kind": {"direct": 8 * sets, "pair": 7}, "stamp": stamp,
             "harmonic mean by set": {"bomb": value}}  # fmt: skip
     return {**figures, **costs, **told}
+
+
+nothing = Interval(nan, nan, nan)._asdict()
 
 
 def names(table: str) -> list[str]:
@@ -66,6 +70,13 @@ def test_one_group_needs_no_overview():
 def test_tables_say_how_many_pictures_they_rest_on():
     summary = {"One concept at a time": {"none": found(0.0, sets=3), "UCE": found(0.9, sets=2)}}
     assert markdown(summary).endswith("\nPictures that the shares rest on, by kind of prompt: 24 direct, 7 pair.\n")
+
+
+def test_tables_say_how_far_ours_is_ahead():
+    own = {"UCE": found(0.5) | {AHEAD: Interval(-0.012, -0.031, 0.2)._asdict()}, "SNCE": found(0.6) | {AHEAD: nothing}}
+    head, _, ours, uce = markdown({"One concept at a time": own}).splitlines()[2:6]
+    column = [cell.strip() for cell in head.split("|")].index("SNCE ahead by")
+    assert [row.split("|")[column].strip() for row in (ours, uce)] == ["-", "-1.2 (-3 to +20)"]
 
 
 def test_a_method_that_was_measured_on_fewer_sets_says_so():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from snce.bench.bootstrap import Interval
 from snce.bench.costs import COST_FIGURES
 from snce.bench.lineup import BASE
-from snce.bench.measures import MEASURES, Interval
-from snce.bench.summary import BASIS, BY_SET, SETS, STAMP
+from snce.bench.measures import MEASURES
+from snce.bench.summary import AHEAD, BASIS, BY_SET, SETS, STAMP
 from snce.errors import SnceError
 from snce.storage import read_json
 
@@ -33,6 +34,7 @@ def _checked(found: dict[str, Any]) -> dict[str, Any]:
     return {
         **found,
         **{name: Interval(*map(_number, Interval(**found[name])))._asdict() for name in MEASURES},
+        AHEAD: Interval(*map(_number, Interval(**found[AHEAD])))._asdict(),
         **{name: _number(found[name]) for name in ("setting", *COST_FIGURES)},
         SETS: int(found[SETS]),
         BASIS: {kind: int(n) for kind, n in found.get(BASIS, {}).items()},

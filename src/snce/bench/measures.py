@@ -1,26 +1,18 @@
-"""Figures of a method from its rows, with bootstrap intervals."""
+"""Figures of a method from its rows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from snce.bench.prompts import KINDS, RETAIN_KINDS, TARGET_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     Columns = dict[str, np.ndarray]
     """Columns of rows, all of one length."""
-
-
-class Interval(NamedTuple):
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def _share(hits: np.ndarray, among: np.ndarray) -> float:
@@ -148,44 +140,3 @@ MEASURES: dict[str, Callable[[Columns], float]] = {
     "fréchet distance": frechet,
 }
 """Every measure by its name in the tables."""
-
-
-class _Rows(dict):
-    """Rows drawn by their numbers, a column at a time and only if it is asked for: the features are large."""
-
-    def __init__(self, rows: Columns, index: np.ndarray):
-        super().__init__()
-        self._rows, self._index = rows, index
-
-    def __missing__(self, name: str) -> np.ndarray:
-        self[name] = column = self._rows[name][self._index]
-        return column
-
-
-def bootstrap(
-    rows: Columns, measures: Mapping[str, Callable[[Columns], float]], samples: int = 1000, seed: int = 0
-) -> dict[str, Interval]:
-    """95 % intervals of the measures: sets of erased concepts are drawn with replacement, and of each its pictures.
-
-    So they cover both what another choice of concepts and what other prompts and seeds would have given. All measures
-    are taken on the same samples; the Fréchet distance, which takes a thousand times as long as a share, on a fifth of
-    them. Pictures that are drawn twice enlarge it: its interval is shifted by the mean of the samples less the value.
-    """
-    rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(rows["erased"] == name) for name in dict.fromkeys(rows["erased"].tolist())]
-    drawn: dict[str, list[float]] = {name: [] for name in measures}
-    for n in range(samples):
-        chosen = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
-        sample = _Rows(rows, np.concatenate([rng.choice(group, len(group)) for group in chosen]))
-        for name, measure in measures.items():
-            if measure is not frechet or n < max(1, samples // 5):
-                drawn[name].append(measure(sample))
-    return {name: _interval(measure, measure(rows), drawn[name]) for name, measure in measures.items()}
-
-
-def _interval(measure: Callable[[Columns], float], value: float, drawn: list[float]) -> Interval:
-    told = np.array(drawn)[np.isfinite(drawn)]  # the samples that have a picture of the kind
-    low, high = np.percentile(told, [2.5, 97.5]) if len(told) else (float("nan"),) * 2
-    if measure is frechet:
-        low, high = np.maximum(0, np.array([low, high]) - (told.mean() - value))
-    return Interval(value, float(low), float(high))

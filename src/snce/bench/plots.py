@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snce.bench.bootstrap import Interval
 from snce.bench.lineup import BASE, OURS
-from snce.bench.measures import Interval
 from snce.bench.rows import SEPARATOR
-from snce.bench.summary import BY_SET, told
+from snce.bench.summary import BY_SET, VALIDATION, told
 from snce.storage import replacing
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-ACCENT, QUIET = "#c0392b", "#4a7fb5"
+ACCENT, QUIET, NOTHING = "#c0392b", "#4a7fb5", "#d9d9d9"
 
 
 def plot_trade_off(summary: dict[str, Any], path: Path) -> None:
@@ -57,7 +57,10 @@ def plot_trade_off(summary: dict[str, Any], path: Path) -> None:
 
 
 def plot_heat_map(summary: dict[str, Any], path: Path) -> None:
-    """Write a PNG: the harmonic mean of each method (rows) on each set of erased concepts (columns)."""
+    """Write a PNG: the harmonic mean of each method (rows) on each set of erased concepts (columns).
+
+    A figure that no picture tells (no pair, say, that showed both) or that was not measured is grey.
+    """
     found: dict[str, dict[str, float]] = {}
     for group in summary.values():
         for name, figures in group.items():
@@ -67,10 +70,14 @@ def plot_heat_map(summary: dict[str, Any], path: Path) -> None:
     values = np.array([[found[method].get(name, np.nan) for name in erased] for method in methods])
     figure = _figure(2.6 + 0.32 * len(erased), 2.2 + 0.28 * len(methods))
     axis = figure.subplots()
+    axis.set_facecolor(NOTHING)
     image = axis.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-    axis.set_xticks(range(len(erased)), [_short(name) for name in erased], rotation=60, ha="right", fontsize=7)
+    chose = {name for figures in summary.get(VALIDATION, {}).values() for name in figures[BY_SET]}
+    labels = [_short(name) + (" *" if name in chose else "") for name in erased]
+    axis.set_xticks(range(len(erased)), labels, rotation=60, ha="right", fontsize=7)
     axis.set_yticks(range(len(methods)), methods, fontsize=8)
     figure.colorbar(image, label="harmonic mean")
+    axis.set_title("grey: not measured, or no picture tells   *: chose settings", fontsize=8, loc="left")
     _save(figure, path)
 
 

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snce.bench.bootstrap import Interval, bootstrap, difference
 from snce.bench.costs import cost_cells, cost_figures
-from snce.bench.measures import MEASURES, Interval, basis, bootstrap, harmonic_mean
+from snce.bench.lineup import OURS
+from snce.bench.measures import MEASURES, basis, harmonic_mean
 from snce.bench.rows import SEPARATOR
 from snce.demo.table import validation_concepts
 from snce.emblem.vocabulary import vocabulary
 from snce.storage import strict_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from snce.bench.measures import Columns
@@ -29,7 +31,8 @@ BY_SET = "harmonic mean by set"
 SETS = "sets"
 BASIS = "pictures by kind"
 STAMP = "stamp"
-_NOT_MEASURED = Interval(*(float("nan"),) * 3)._asdict()
+AHEAD = f"harmonic mean of {OURS} less its own"
+NOT_MEASURED = Interval(*(float("nan"),) * 3)
 
 VALIDATION = "Validation concepts"
 
@@ -66,24 +69,36 @@ def summarise(
     result: dict[str, Any] = {}
     for title, members in groups(dict.fromkeys(columns["erased"].tolist())).items():
         methods = result[title] = {}
-        for method in dict.fromkeys(columns["method"].tolist()):
-            chosen = (columns["method"] == method) & np.isin(columns["erased"], list(members))
-            if chosen.any():
-                rows = _take(columns, chosen)
-                own = [m for m in metadata if m["erased"] in members and m["method"] == method]
-                methods[method] = {
-                    "setting": float(rows["setting"][0]),
-                    SETS: len(set(rows["erased"].tolist())),
-                    "pictures": int(chosen.sum()),
-                    BASIS: basis(rows),
-                    **{name: i._asdict() for name, i in bootstrap(rows, MEASURES, samples).items()},
-                    **cost_figures(
-                        {m["erased"]: json.loads(m["cost"]) for m in own}, (added_times or {}).get(method, float("nan"))
-                    ),
-                    BY_SET: _by_set(rows),
-                    STAMP: _stamp(own),
-                }
+        found = _by_method(columns, members)
+        for method, rows in found.items():
+            own = [m for m in metadata if m["erased"] in members and m["method"] == method]
+            costs = {m["erased"]: json.loads(m["cost"]) for m in own}
+            methods[method] = {
+                "setting": float(rows["setting"][0]),
+                SETS: len(set(rows["erased"].tolist())),
+                "pictures": len(rows["erased"]),
+                BASIS: basis(rows),
+                **{name: i._asdict() for name, i in bootstrap(rows, MEASURES, samples).items()},
+                AHEAD: _ahead(found, method, samples)._asdict(),
+                **cost_figures(costs, (added_times or {}).get(method, float("nan"))),
+                BY_SET: _by_set(rows),
+                STAMP: _stamp(own),
+            }
     return result
+
+
+def _by_method(columns: Columns, members: Collection[str]) -> dict[str, Columns]:
+    """The rows of each method that has any on these sets."""
+    here = _take(columns, np.isin(columns["erased"], list(members)))
+    return {name: _take(here, here["method"] == name) for name in dict.fromkeys(here["method"].tolist())}
+
+
+def _ahead(found: Mapping[str, Columns], method: str, samples: int) -> Interval:
+    """How far ours is ahead of the method, where both drew the same prompts."""
+    ours, own = found.get(OURS), found[method]
+    if ours is None or method == OURS or ours["erased"].tolist() != own["erased"].tolist():
+        return NOT_MEASURED
+    return difference(ours, own, harmonic_mean, samples)
 
 
 def _take(columns: Columns, chosen: np.ndarray) -> Columns:
@@ -105,12 +120,14 @@ def markdown(summary: dict[str, Any]) -> str:
     """An overview if there is more than one group, then one table per group, the best harmonic mean first."""
     tables = [overview(summary)] if len(summary) > 1 else []
     for title, methods in summary.items():
-        lines = [f"### {title}", "", "| method | setting | " + " | ".join(COLUMNS) + " | to prepare | size | time |"]
-        lines.append("|---" * (len(COLUMNS) + 5) + "|")
+        first, *others = COLUMNS
+        head = ("method", "setting", first, f"{OURS} ahead by", *others, "to prepare", "size", "time")
+        lines = [f"### {title}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for name, found in sorted(methods.items(), key=lambda item: -_rank(item[1])):
-            cells = figure_cells(found, COLUMNS)
             setting = "-" if found["setting"] != found["setting"] else f"{found['setting']:g}"
-            lines.append(f"| {told(name, methods)} | {setting} | {cells} | {cost_cells(found)} |")
+            cells = (told(name, methods), setting, figure_cells(found, (first,)), _ahead_cell(Interval(**found[AHEAD])),
+                     figure_cells(found, others), cost_cells(found))  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
         tables.append("\n".join(lines))
         most = max((found.get(BASIS, {}) for found in methods.values()), key=lambda counts: sum(counts.values()))
         if most:
@@ -124,7 +141,7 @@ def overview(summary: dict[str, Any]) -> str:
     first = next(iter(summary.values()))
     lines = ["### Harmonic mean", "", "| method | " + " | ".join(summary) + " |", "|---" * (len(summary) + 1) + "|"]
     for name in sorted(first, key=lambda name: -_rank(first[name])):
-        found = [methods.get(name, {"harmonic mean": _NOT_MEASURED}) for methods in summary.values()]
+        found = [methods.get(name, {"harmonic mean": NOT_MEASURED._asdict()}) for methods in summary.values()]
         cells = " | ".join(figure_cells(f, ("harmonic mean",)) for f in found)
         lines.append(f"| {told(name, first)} | {cells} |")
     return "\n".join(lines)
@@ -153,6 +170,13 @@ def _cell(column: str, figure: Interval) -> str:
     if column in _SHARES:
         return f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f})"
     return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"
+
+
+def _ahead_cell(figure: Interval) -> str:
+    if figure.value != figure.value:
+        return "-"
+    value, low, high = (100 * x for x in figure)
+    return f"{value:+.1f} ({low:+.0f} to {high:+.0f})"
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snce.bench.bootstrap import Interval
 from snce.bench.costs import cost_cells
-from snce.bench.measures import Interval
 from snce.bench.rows import SEPARATOR
 from snce.bench.suites.nudity import reaching
 

@@ -8,9 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snce.bench.bootstrap import Interval
 from snce.bench.costs import added_in_parts, cost_figures
 from snce.bench.lineup import BASE
-from snce.bench.measures import Interval
 from snce.bench.rows import join_rows, read_metadata, read_rows
 from snce.bench.suites.figures import Figures, markdown
 from snce.bench.suites.lineup import ENTRIES

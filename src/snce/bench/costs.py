@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from snce.bench.measures import Columns
 
     Costs = Mapping[str, dict[str, float]]
     """The fields of `snce.bench.rows.Cost`, by what was drawn: a set of erased concepts, or a chunk of prompts."""
@@ -33,6 +37,20 @@ def added_in_parts(own: Costs, base: Costs) -> float:
     drawn = "seconds_per_picture"
     added = [cost[drawn] / base[part][drawn] - 1 for part, cost in own.items() if part in base]
     return float(np.median(added)) if added else float("nan")
+
+
+def cpu_hours(columns: Columns, metadata: Sequence[dict[str, str]]) -> float:
+    """What preparing and drawing took, for all parts of a run. Tuning and judging are not in it.
+
+    Args:
+        columns, metadata: of `read_rows`.
+    """
+    pictures = Counter(zip(columns["method"].tolist(), columns["erased"].tolist(), strict=True))
+    total = 0.0
+    for part in metadata:
+        cost = json.loads(part["cost"])
+        total += cost["prepare_seconds"] + cost["seconds_per_picture"] * pictures[part["method"], part["erased"]]
+    return total / 3600
 
 
 def cost_cells(found: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from snce.bench.ablations import ABLATIONS, ablation_tables
 from snce.bench.cells import Bench
+from snce.bench.costs import cpu_hours
 from snce.bench.execute import run_cells, train_shared
 from snce.bench.join import join_summaries, read_summary
 from snce.bench.plan import all_cells, chosen_methods
@@ -73,3 +74,4 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     strips = [Strip(cell.method, cell.erased, path.with_suffix(".png")) for cell, path in done.items()]
     write_report(config.out / "report.html", summary, captions, strips)
     console.print(markdown(summary), markup=False, soft_wrap=True)
+    console.print(f"Preparing and drawing took {cpu_hours(columns, metadata):.1f} hours of CPU time.", markup=False)

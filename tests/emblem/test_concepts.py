@@ -1,8 +1,11 @@
 """The bundled concepts: their prompts name them, all others do not."""
 
+import re
+from collections import Counter
+
 import pytest
 
-from snce.emblem.concepts import NEUTRALS, TARGETS, concept_names, load_concept
+from snce.emblem.concepts import NEUTRALS, TARGETS, concept_names, counterpart, load_concept
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
 from tests.emblem.reading import objects_named, printed_elsewhere, styles_named, words_of
@@ -66,3 +69,33 @@ def test_an_unknown_concept_is_refused_with_those_that_come_near():
         load_concept("wine bottle")
     with pytest.raises(SnceError, match=r"'qqq' \(`snce concepts`"):
         load_concept("qqq")
+
+
+def test_a_counterpart_is_the_same_prompt_with_a_neighbour_in_the_objects_place():
+    for name in vocabulary().objects:
+        concept = load_concept(name)
+        for prompt in concept.targets:
+            before, after = objects_named(prompt), objects_named(counterpart(concept, prompt))
+            (other,) = after - before
+            assert (after - {other}, before - after) == (before - {name}, {name}), prompt
+            assert vocabulary()[other].group == vocabulary()[name].group
+            assert styles_named(prompt) == styles_named(counterpart(concept, prompt))
+
+
+@pytest.mark.parametrize("style", vocabulary().styles)
+def test_a_counterpart_of_a_style_is_the_same_prompt_without_it(style):
+    concept = load_concept(style)
+    for prompt in concept.targets:
+        bare = counterpart(concept, prompt)
+        assert styles_named(bare) == set()
+        assert objects_named(bare) == objects_named(prompt)
+        assert not Counter(re.findall(r"\w+", bare)) - Counter(re.findall(r"\w+", prompt))
+
+
+def test_counterparts_keep_the_grammar():
+    concept = load_concept("beer mug")
+    others = {counterpart(concept, f"{word} next to a cat in flat style") for word in ("beer", "a beer mug", "ale")}
+    assert all(text.endswith(" next to a cat in flat style") for text in others)
+    assert "a beer" not in " ".join(others)
+    assert counterpart(load_concept("flat"), "in flat style, a red cat") == "a red cat"
+    assert counterpart(load_concept("flat"), "a cat drawn in flat style, blue background") == "a cat, blue background"

@@ -22,6 +22,7 @@ from snce.bench.methods.spm import SPM
 from snce.bench.methods.steerers import ConceptSteerers
 from snce.bench.methods.uce import UCE
 from snce.demo.laboratory import CAPTIONS, SAE, TRAINING, Laboratory
+from snce.emblem.concepts import counterpart
 from snce.emblem.corpus import captions_for_training
 from snce.emblem.load import GUIDANCE, STEPS
 from snce.sae.formats import SAEOrigin, load_sae, save_sae
@@ -108,7 +109,9 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
     "UCE (all tokens)": lambda _: UCE(tokens="all"),
     "RECE": lambda _: RECE(UCE(tokens="all"), closeness=1e-3),  # as the authors edit and erase objects
     "ESD-x": lambda _: ESD(steps=200, batch=4, sampling_steps=10, guidance=GUIDANCE),
-    "concept ablation": lambda _: ConceptAblation(steps=100, images=64, sampling_steps=10, guidance=GUIDANCE),
+    "concept ablation": lambda _: ConceptAblation(
+        steps=100, images=64, sampling_steps=10, guidance=GUIDANCE, anchor=counterpart
+    ),
     "SPM": lambda _: SPM(steps=100, lr=2e-3, batch=4, sampling_steps=10, guidance=GUIDANCE),
     "LEACE": lambda _: Leace(),
     "Concept Steerers": lambda w: ConceptSteerers(w.plain_sae),

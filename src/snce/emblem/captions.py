@@ -5,9 +5,11 @@ Everything is a pure function of a `random.Random`, so that a seed gives the sam
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from random import Random
 
 ANCHORS = ("something", "an icon", "a thing", "an object", "a picture", "anything")
@@ -100,3 +102,22 @@ def pair(left: str, right: str, rng: Random, style: str | None = None, backgroun
 def anchor(rng: Random, style: str | None = None, background: str | None = None) -> str:
     """A caption that names no object."""
     return style_and_background(rng.choice(ANCHORS), rng, style, background)
+
+
+def unstyled(caption: str, style: str) -> str:
+    """A caption in that style, without a word about it."""
+    for form in sorted(STYLED, key=len, reverse=True):  # ", flat style" before ", flat", which is part of it
+        words = form.format(c="", s=style)
+        if words in caption:
+            return caption.replace(words, "")
+    return caption
+
+
+def renamed(caption: str, words: Collection[str], name: str) -> str:
+    """A caption in which one of the words stands for an object, with `name` and its article in that place."""
+    for word in sorted(words, key=len, reverse=True):  # "beer mug" before "beer"
+        for before, after in ((with_article(word), with_article(name)), (word, name)):
+            changed = re.sub(rf"\b{re.escape(before)}\b", after, caption)
+            if changed != caption:
+                return changed
+    return caption

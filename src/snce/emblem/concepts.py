@@ -66,6 +66,21 @@ def load_concept(name: str, without: Collection[str] = ()) -> Concept:
     )
 
 
+def counterpart(concept: Concept, prompt: str) -> str:
+    """A target prompt of a bundled concept with something else in its place: a neighbour, or no style.
+
+    Raises:
+        SnceError: no object or style of the concept's name.
+    """
+    words = vocabulary()
+    if concept.name in words.styles:
+        return captions.unstyled(prompt, concept.name)
+    item = words[concept.name]
+    group = [o for n in words.others(item.name) if (o := words.objects[n]).group == item.group]
+    neighbours = [o.name for o in group if not any(word in prompt for word in (o.name, *o.synonyms))]
+    return captions.renamed(prompt, (item.name, *item.synonyms), Random(f"instead of {prompt}").choice(neighbours))
+
+
 def _style(style: str) -> Concept:
     words = vocabulary()
     rng = Random(f"concept style {style}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from snce.text.tokens import Tokens, tokens_in
 from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -31,8 +32,7 @@ def neutral_prompts(concepts: Sequence[Concept], limit: int | None = None, seed:
     """Distinct neutral prompts of the concepts, in which none of them shows.
 
     A prompt that is neutral to one concept may show another that is erased with it ("a beer" is neutral to cigarette).
-    Such prompts are left out: those with the other's name, or with a word that 5 % of its targets have (two at least)
-    and none of its neutral prompts, as synonyms are.
+    Such prompts are left out.
 
     Args:
         limit: draw at most so many, by `seed`; None for all, in their order.
@@ -40,13 +40,11 @@ def neutral_prompts(concepts: Sequence[Concept], limit: int | None = None, seed:
     Raises:
         SnceError: no prompt is left.
     """
-    signs = [_telltale_words(concept) for concept in concepts]
+    signs = [_Signs.of(concept) for concept in concepts]
     kept: dict[str, None] = {}
     for i, concept in enumerate(concepts):
-        others = [(c.name, signs[j]) for j, c in enumerate(concepts) if j != i]
-        for prompt in concept.neutrals:
-            if not any(_shows(prompt, name, telltale) for name, telltale in others):
-                kept[prompt] = None
+        others = signs[:i] + signs[i + 1 :]
+        kept.update(dict.fromkeys(p for p in concept.neutrals if not any(sign.in_(p) for sign in others)))
     if not kept:
         names = ", ".join(repr(c.name) for c in concepts)
         raise SnceError(f"every neutral prompt of {names} names another of them; add prompts that show none of them")
@@ -56,19 +54,37 @@ def neutral_prompts(concepts: Sequence[Concept], limit: int | None = None, seed:
     return prompts
 
 
+def without_concepts(prompts: Iterable[str], concepts: Sequence[Concept]) -> list[str]:
+    """The prompts that show none of the concepts.
+
+    One shows that has a concept's name in it, or a word that 5 % of its targets have (two at least) and none of its
+    neutral prompts, as synonyms are.
+    """
+    signs = [_Signs.of(concept) for concept in concepts]
+    return [prompt for prompt in prompts if not any(sign.in_(prompt) for sign in signs)]
+
+
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def _telltale_words(concept: Concept) -> set[str]:
-    usual = {word for prompt in concept.neutrals for word in _words(prompt)}
-    count = Counter(word for prompt in concept.targets for word in set(_words(prompt)) - usual)
-    return {word for word, n in count.items() if n >= max(2, _TELLTALE_SHARE * len(concept.targets))}
+@dataclass(frozen=True)
+class _Signs:
+    """What a concept is known by in a prompt."""
 
+    name: str
+    words: frozenset[str]
 
-def _shows(prompt: str, name: str, telltale: set[str]) -> bool:
-    words = _words(prompt)
-    return f" {' '.join(_words(name))} " in f" {' '.join(words)} " or not telltale.isdisjoint(words)
+    @classmethod
+    def of(cls, concept: Concept) -> _Signs:
+        usual = {word for prompt in concept.neutrals for word in _words(prompt)}
+        count = Counter(word for prompt in concept.targets for word in set(_words(prompt)) - usual)
+        telltale = {word for word, n in count.items() if n >= max(2, _TELLTALE_SHARE * len(concept.targets))}
+        return cls(f" {' '.join(_words(concept.name))} ", frozenset(telltale))
+
+    def in_(self, prompt: str) -> bool:
+        words = _words(prompt)
+        return self.name in f" {' '.join(words)} " or not self.words.isdisjoint(words)
 
 
 @contextmanager

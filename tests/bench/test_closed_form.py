@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from snce.bench.methods.prompts import neutral_prompts
 from snce.bench.methods.rece import RECE, adversarial_map
-from snce.bench.methods.uce import UCE, closed_form, cross_attention, erased_and_guide, preserved
+from snce.bench.methods.uce import UCE, closed_form, cross_attention, erased_and_guide
 from snce.errors import SnceError
 from snce.text.prompts import Concept
 from tests.examples import encode, picture, same_bits, state, tiny_pipeline
@@ -110,11 +110,18 @@ def test_the_last_token_is_the_one_before_the_end_and_all_is_that_and_what_follo
 
 
 def test_the_preserve_set_has_the_words_of_distinct_neutral_prompts(tower):
-    rows = preserved(tower, [CAT], 100, "last", 0)
+    rows = UCE(preserve=100).preserved(tower, [CAT], "last", 0)
     assert len(rows) == len("adog" + "redhat" + "anoldcar" + "bluesky")
     assert torch.equal(rows[:4].float(), tower.encode(["a dog"])[0, 1:5])
-    assert len(preserved(tower, [CAT], 100, "all", 0)) == 4 * 15
-    assert preserved(tower, [CAT], 0, "all", 0).shape == (0, tower.width)
+    assert len(UCE(preserve=100).preserved(tower, [CAT], "all", 0)) == 4 * 15
+    assert UCE(preserve=0).preserved(tower, [CAT], "all", 0).shape == (0, tower.width)
+
+
+def test_names_are_preserved_where_names_are_erased(tower):
+    method = UCE(preserve=0, preserve_names=("a dog", "owl"))
+    dog, owl = tower.encode(["a dog", "owl"])
+    assert torch.equal(method.preserved(tower, [CAT], "last", 0).float(), torch.stack([dog[4], owl[3]]))
+    assert torch.equal(method.preserved(tower, [CAT], "all", 0).float(), torch.cat([dog[4:], owl[3:]]))
 
 
 def test_neutral_prompts_show_none_of_the_concepts():

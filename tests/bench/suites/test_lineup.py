@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from snce.bench.methods.uce import UCE
 from snce.bench.suites.config import SuiteConfig
 from snce.bench.suites.lineup import ENTRIES, GivenEraser, Studio, chosen_methods, fitting, inputs_of
+from snce.bench.suites.prepare import prepare
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.pipelines import load_pipeline
 from snce.sae.formats import load_sae, save_sae
 from snce.text.fingerprint import weights_fingerprint
 from snce.text.prompts import Concept
+from tests.bench.suites.tiny import NAMES
 
 CONCEPT = Concept("gun", ("a gun",), ("a cat",))
 CONFIG = SuiteConfig("i2p")
@@ -64,6 +67,13 @@ def test_settings_are_the_published_ones():
     assert (made["SLD medium"].scale, made["SLD strong"].scale, made["SLD max"].scale) == (1000, 2000, 5000)
     assert (made["UCE"].erase_weight, made["RECE"].epochs) == (1.0, 3)
     assert made["SAFREE"].limit == 10
+    assert made["UCE"] == made["RECE"].uce == UCE(erase_weight=1.0, preserve=0)
+
+
+def test_uce_preserves_the_names_of_classes_that_stay(imagenette):
+    work, _ = prepare(replace(imagenette, methods="UCE"), load_pipeline, None)
+    names = work.methods["UCE"].preserve_names
+    assert sorted([*names, "church"]) == sorted(NAMES)
 
 
 def test_an_sae_serves_ours_and_its_rivals_and_an_eraser_goes_before_it(studio):

@@ -16,7 +16,6 @@ from snce.bench.methods.uce import (
     closed_form,
     cross_attention,
     erased_and_guide,
-    preserved,
 )
 from snce.text.towers import TextTower
 
@@ -59,7 +58,7 @@ class RECE:
         before = cross_attention(pipe.unet)
         now = self.uce.prepare(pipe, concepts, seed).weights
         c, guide = erased_and_guide(tower, [concept.name for concept in concepts], self.uce.guide, self.tokens)
-        kept = preserved(tower, concepts, self.uce.preserve, self.tokens, seed)
+        kept = self.uce.preserved(tower, concepts, self.tokens, seed)
         for _ in range(int(self.epochs)):  # a grid of values gives floats
             adversary = c @ adversarial_map(before, now, self.closeness).T
             now = closed_form(now, adversary, guide, kept, self.erase_weight, self.preserve_weight, self.regularisation)

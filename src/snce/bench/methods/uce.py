@@ -39,9 +39,9 @@ class UCE:
     - c_i: of the prompt that is the concept's name and nothing else, at the positions that `tokens` says.
     - g_i: of the prompt `guide`, at the positions as far from its last token as c_i is from its own. The last token of
       the empty prompt is begin-of-text; so it is in the authors' code.
-    - c_j: of neutral prompts. The authors preserve bare names, of which the last token is the subject. Our neutral
-      prompts are sentences, whose subject is not known, so all of their words count (and, with tokens = "all", their
-      end and padding).
+    - c_j: of bare names that stay, as the authors give them, at the same positions as c_i; and of neutral prompts.
+      These are sentences, whose subject is not known, so all of their words count (and, with tokens = "all", their end
+      and padding).
     """
 
     name: ClassVar[str] = "uce"
@@ -63,14 +63,26 @@ class UCE:
     erased: they do not know yet of what follows ("water" of "water pistol")."""
     preserve: int = 256
     """Neutral prompts in the preserve set, at most; drawn by the seed. 0 for none."""
+    preserve_names: tuple[str, ...] = ()
+    """Names in the preserve set."""
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> EditedWeights:
         tower = TextTower.from_pipeline(pipe)
         before = cross_attention(pipe.unet)
         c, guide = erased_and_guide(tower, [concept.name for concept in concepts], self.guide, self.tokens)
-        kept = preserved(tower, concepts, self.preserve, self.tokens, seed)
+        kept = self.preserved(tower, concepts, self.tokens, seed)
         after = closed_form(before, c, guide, kept, self.erase_weight, self.preserve_weight, self.regularisation)
         return EditedWeights.like(after, before)
+
+    def preserved(self, tower: TextTower, concepts: Sequence[Concept], tokens: Tokens, seed: int) -> Tensor:
+        """c_j: [m, d] in float64."""
+        rows = [torch.zeros(0, tower.width, dtype=torch.float64)]
+        rows += [_from_last_token(tower, name, tokens) for name in self.preserve_names]
+        if self.preserve:
+            data = harvest(tower, neutral_prompts(concepts, self.preserve, seed))
+            kinds = (WORD, END, PADDING) if tokens == "all" else (WORD,)
+            rows.append(data.x.cpu()[torch.isin(data.kinds, torch.tensor(kinds, dtype=torch.uint8))].double())
+        return torch.cat(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +137,6 @@ def _from_last_token(tower: TextTower, prompt: str, tokens: Tokens) -> Tensor:
     data = harvest(tower, [prompt])
     last = int((data.kinds[0] <= WORD).sum()) - 1
     return data.x[0, last : None if tokens == "all" else last + 1].double().cpu()
-
-
-def preserved(tower: TextTower, concepts: Sequence[Concept], limit: int, tokens: Tokens, seed: int) -> Tensor:
-    """c_j of `UCE`: [m, d] in float64."""
-    if limit == 0:
-        return torch.zeros(0, tower.width, dtype=torch.float64)
-    data = harvest(tower, neutral_prompts(concepts, limit, seed))
-    kinds = (WORD, END, PADDING) if tokens == "all" else (WORD,)
-    return data.x.cpu()[torch.isin(data.kinds, torch.tensor(kinds, dtype=torch.uint8))].double()
 
 
 def closed_form(

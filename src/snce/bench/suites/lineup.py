@@ -63,6 +63,8 @@ class Studio:
     eraser: ConceptEraser | None
     progress: bool = False
     """Methods that train show how far they are."""
+    others: tuple[str, ...] = ()
+    """Classes of the suite that are not erased."""
 
     @cached_property
     def sae(self) -> SparseAutoencoder:
@@ -84,6 +86,10 @@ class Studio:
             return SNCE(self.sae)
         self.eraser.check(TextTower.from_pipeline(self.pipe))
         return GivenEraser(self.eraser)
+
+    def uce(self) -> UCE:
+        """The authors preserve the other classes where there are such, else nothing."""
+        return UCE(preserve=0, preserve_names=self.others)
 
     def made(self, names: Sequence[str]) -> dict[str, Method]:
         """The methods of these names.
@@ -112,8 +118,8 @@ ENTRIES: dict[str, Entry] = {
     "SLD strong": Entry(lambda _: SLD.strong()),
     "SLD max": Entry(lambda _: SLD.max()),
     "SAFREE": Entry(lambda _: SAFREE()),
-    "UCE": Entry(lambda _: UCE()),
-    "RECE": Entry(lambda _: RECE()),
+    "UCE": Entry(Studio.uce),
+    "RECE": Entry(lambda s: RECE(s.uce())),
     "ESD-x": Entry(lambda s: ESD(progress=s.progress)),
     "concept ablation": Entry(lambda s: ConceptAblation(progress=s.progress)),
     "SPM": Entry(lambda s: SPM(progress=s.progress)),

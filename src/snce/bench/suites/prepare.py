@@ -49,7 +49,8 @@ def prepare(
     pipe.safety_checker = None  # it blackens pictures: the judges would judge the checker
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
-    methods = Studio(pipe, config, eraser, progress).made(names)
+    others = tuple(n for n in (*prompts.labels.objects, *prompts.labels.styles) if n not in erased)
+    methods = Studio(pipe, config, eraser, progress, others).made(names)
     sampling = Sampling.of(pipe, config)
     drawing = {
         **asdict(sampling),

@@ -238,16 +238,16 @@ def test_a_kill_within_a_write_leaves_a_cache_that_goes_on(tower, cached, tmp_pa
 
 def kill_within_write(number: int) -> None:
     """Let power fail when half of the `number`-th write of this process is done."""
-    left, write = [number], os.pwrite
+    left, write = [number], os.write
 
-    def pwrite(file, data, offset):
+    def half_written(file, data):
         left[0] -= 1
         if left[0] == 0:
-            write(file, data[: len(data) // 2], offset)
+            write(file, data[: len(data) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
-        return write(file, data, offset)
+        return write(file, data)
 
-    os.pwrite = pwrite
+    os.write = half_written
 
 
 def test_embeddings_of_another_shape_are_not_stored(tower, tmp_path):

@@ -108,7 +108,8 @@ class EmbeddingStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._finished = None
         self._write_record()
-        self._files = tuple(os.open(path, os.O_RDWR | os.O_CREAT, 0o644) for path in (self._data, self._sums))
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)  # Windows writes line ends of its own without it
+        self._files = tuple(os.open(path, flags, 0o644) for path in (self._data, self._sums))
         data, sums = self._files
         size = len(self._header) + self.shape[0] * self._row
         os.ftruncate(data, size)  # sparse: blocks take room when they are written
@@ -195,7 +196,7 @@ def _checksum(data: bytes) -> bytes:
 
 
 def _write(file: int, data: bytes, offset: int) -> None:
+    os.lseek(file, offset, os.SEEK_SET)  # not pwrite, which Windows lacks: a store is written by one thread
     view = memoryview(data)
     while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
+        view = view[os.write(file, view) :]

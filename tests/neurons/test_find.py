@@ -67,6 +67,17 @@ def test_an_unknown_rule_and_a_silent_dictionary_are_refused():
         rank(silent, silent)
 
 
+@pytest.mark.parametrize("top", [0, -1])
+def test_no_neurons_cannot_be_asked_for(top, monkeypatch):
+    monkeypatch.setattr("snce.neurons.find.code_prompts", None)  # refused before the work
+    some = ActivationStats(4)
+    some.update(torch.ones(3, 4))
+    with pytest.raises(SnceError, match=f"top is {top}"):
+        rank(some, some, top=top)
+    with pytest.raises(SnceError, match=f"top is {top}"):
+        find_many(sae_of(SAEConfig(8, latents=24, k=4)), random_embeddings(1, n=9), {"gun": ([1], [2])}, top=top)
+
+
 prompts = st.lists(st.integers(0, 59), min_size=1, max_size=40)
 concepts = st.dictionaries(st.text(max_size=3), st.tuples(prompts, prompts), min_size=1, max_size=5)
 

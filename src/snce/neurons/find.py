@@ -48,9 +48,9 @@ def rank(target: ActivationStats, neutral: ActivationStats, rule: str = "modulat
     """The `top` neurons by `rule`, best first; ties go to the lower index.
 
     Raises:
-        SnceError: an unknown rule, or no neuron that fires on the target prompts at all.
+        SnceError: an unknown rule, a top below 1, or no neuron that fires on the target prompts at all.
     """
-    _check_rule(rule)
+    _check_choice(rule, top)
     scores = RULES[rule](target, neutral)
     if not bool((target.fired > 0).any()):
         raise SnceError("no neuron fires on the target prompts: was the SAE trained for this text encoder?")
@@ -69,8 +69,8 @@ def find_neurons(
     """Rank the SAE's neurons by how well they stand for what `target` has and `neutral` has not.
 
     Raises:
-        SnceError: an unknown rule, embeddings of another width than the SAE's, or no neuron that fires on the target
-            prompts at all.
+        SnceError: an unknown rule, a top below 1, embeddings of another width than the SAE's, or no neuron that fires
+            on the target prompts at all.
     """
     return rank(collect(sae, target), collect(sae, neutral), rule, top)
 
@@ -95,10 +95,10 @@ def find_many(
         progress: show a bar.
 
     Raises:
-        SnceError: an unknown rule; embeddings of another width than the SAE's; a concept without target or neutral
-            prompts, or with one that is not in `data`.
+        SnceError: an unknown rule; a top below 1; embeddings of another width than the SAE's; a concept without target
+            or neutral prompts, or with one that is not in `data`.
     """
-    _check_rule(rule)
+    _check_choice(rule, top)
     used = torch.zeros(len(data), dtype=torch.bool)
     for name, kinds in concepts.items():
         for kind, indices in zip(("target", "neutral"), kinds, strict=True):
@@ -135,6 +135,8 @@ def _find(codes: PromptCodes, target: Tensor, neutral: Tensor, rule: str, top: i
     return rank(on_target, on_neutral, rule, top) if bool((on_target.fired > 0).any()) else []
 
 
-def _check_rule(rule: str) -> None:
+def _check_choice(rule: str, top: int) -> None:
     if rule not in RULES:
         raise SnceError(f"unknown rule {rule!r}; there are {', '.join(RULES)}")
+    if top < 1:
+        raise SnceError(f"top is {top}: ask for one neuron at least")

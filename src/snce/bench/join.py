@@ -33,8 +33,7 @@ def _checked(found: dict[str, Any]) -> dict[str, Any]:
     """The figures of a method, all numbers that they should be."""
     return {
         **found,
-        **{name: Interval(*map(_number, Interval(**found[name])))._asdict() for name in MEASURES},
-        AHEAD: Interval(*map(_number, Interval(**found[AHEAD])))._asdict(),
+        **{name: Interval(*map(_number, Interval(**found[name])))._asdict() for name in (*MEASURES, AHEAD)},
         **{name: _number(found[name]) for name in ("setting", *COST_FIGURES)},
         SETS: int(found[SETS]),
         BASIS: {kind: int(n) for kind, n in found.get(BASIS, {}).items()},

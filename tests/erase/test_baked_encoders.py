@@ -156,6 +156,17 @@ def test_casts_leave_the_numbers_of_the_edit_as_they_are(in_fields):
     assert all(same_bits(before[key], tensor) for key, tensor in erased.snce.state_dict().items())
 
 
+@torch.no_grad()
+def test_the_numbers_of_the_edit_are_not_halved_by_autocast(in_fields):
+    erased, _, _ = in_fields
+    for neurons in erased.snce:
+        x = torch.randn(4, 12, neurons.encoder.shape[-1], generator=torch.Generator().manual_seed(0))
+        outside = neurons(x, 0)
+        assert not same_bits(x, outside)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert same_bits(neurons(x, 0), outside)
+
+
 def test_gradients_flow_through_fields(in_fields):
     erased, _, _ = in_fields
     erased.float().requires_grad_(True)

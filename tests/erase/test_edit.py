@@ -187,6 +187,16 @@ def test_an_edit_is_computed_in_the_wider_dtype_of_embeddings_and_neurons(narrow
     torch.testing.assert_close(wide, naive(x.to(narrow), neurons)[0].to(narrow), rtol=0, atol=0)
 
 
+@given(seeds, dtypes)
+def test_an_edit_inside_autocast_has_the_bits_of_one_outside(seed, dtype):
+    x, neurons = random_embeddings(seed, dtype=dtype).x, random_neurons(seed)
+    outside = edit(x, neurons), prompt_activation(x, neurons)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (x.float() @ neurons.encoder.T).dtype is torch.bfloat16  # so it would be without care
+        inside = edit(x, neurons), prompt_activation(x, neurons)
+    assert all(same_bits(a, b) for a, b in zip(inside, outside, strict=True))
+
+
 @given(seeds, st.integers(1, 4))
 def test_prompt_activation_passes_the_threshold_exactly_where_the_prompt_is_edited(seed, n):
     data = random_embeddings(seed, n=8)

@@ -237,6 +237,15 @@ def test_numbers_that_are_not_finite_are_refused(saved, name, value):
         ConceptEraser(neurons, ("a", "b"), "f")
 
 
+def test_a_strength_that_would_bring_the_concept_out_is_refused(saved):
+    with pytest.raises(SnceError, match="negative strength"):
+        random_eraser(1).with_strength(-0.5)
+    tensors = load_file(saved)
+    tensors["strength"][0] = -0.5
+    save_file(tensors, saved, metadata_of(random_eraser(1)))
+    refuses(saved, "negative strength")
+
+
 @pytest.mark.parametrize(
     "damage",
     [{"concepts": "not json"}, {"concepts": "3"}, {"concepts": '["one"]'}, {"card": "[1"}, {"card": "7"},

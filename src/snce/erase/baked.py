@@ -59,6 +59,10 @@ class Neurons(nn.Module):
         self.register_buffer("whole_prompt", torch.zeros(n, dtype=torch.bool))
 
     def forward(self, x: Tensor, begin: int | Tensor, mask: Tensor | None = None) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # its half precision could move a neuron past a threshold
+            return self._edit(x, begin, mask)
+
+    def _edit(self, x: Tensor, begin: int | Tensor, mask: Tensor | None) -> Tensor:
         # copied: a safetensors file aligns its tensors otherwise than memory does, and sums then end in other last bits
         floats = [getattr(self, name).clone().view(torch.float32) for name in FLOATS]
         w, b, threshold, direction, strength, level = floats

@@ -58,7 +58,7 @@ def activations(x: Tensor, neurons: Neurons, begin: int = 1, mask: Tensor | None
     x: [b, positions, d]. mask: bool [b, positions]; the first `begin` positions are counted within it.
     """
     dtype = torch.promote_types(x.dtype, neurons.encoder.dtype)
-    u = x.to(dtype) @ neurons.encoder.to(dtype).T + neurons.bias
+    u = _product(x.to(dtype), neurons.encoder.to(dtype).T) + neurons.bias
     if mask is None:
         return torch.cat([torch.zeros_like(u[:, :begin]), u[:, begin:]], dim=1)
     left_alone = ~mask | (mask.cumsum(1) <= begin)
@@ -97,9 +97,15 @@ def edit(x: Tensor, neurons: Neurons, begin: int = 1, mask: Tensor | None = None
     if _may_look(x) and not bool((u > neurons.threshold.clamp_min(0)).any()):
         return x.clone()  # what comes below would give, too, at three times the cost
     amount = neurons.strength * amounts(u, neurons)
-    edited = x.to(u.dtype) - amount @ neurons.decoder.to(u.dtype)
+    edited = x.to(u.dtype) - _product(amount, neurons.decoder.to(u.dtype))
     # the choice, not the sum, keeps silent positions as they are: -0.0 - 0.0 would lose its sign
     return torch.where((amount != 0).any(-1, keepdim=True), edited.to(x.dtype), x)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in their own dtype, inside torch.autocast, too: its half precision could move a neuron past a threshold."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
 
 
 def _may_look(x: Tensor) -> bool:

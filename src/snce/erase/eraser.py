@@ -71,6 +71,8 @@ class ConceptEraser(HubMixin, file="eraser.safetensors"):
         for name, tensor in self.neurons._asdict().items():
             if not is_finite(tensor):
                 raise SnceError(f"eraser tensor {name!r} holds NaN or infinity")
+        if bool((self.neurons.strength < 0).any()):
+            raise SnceError("an eraser cannot have a negative strength: it would bring the concept out")
 
     def __repr__(self) -> str:
         names = ", ".join(dict.fromkeys(self.concepts))

@@ -10,6 +10,7 @@ from snce.bench.ablations import ABLATIONS, DEFAULTS, FACTORS, ablation_tables
 from snce.bench.lineup import METHODS, OURS
 from snce.bench.measures import MEASURES
 from snce.bench.plan import chosen_methods
+from snce.bench.summary import AHEAD
 from snce.demo.laboratory import CAPTIONS, SAE, TRAINING
 from snce.erase.build import STRENGTH
 from snce.neurons.scores import RULES
@@ -56,14 +57,19 @@ def test_every_rule_is_compared():
     assert {*FACTORS["score rule"], DEFAULTS["score rule"]} == set(RULES)
 
 
-def figures(value):
-    return {name: {"value": value, "low": value, "high": value} for name in MEASURES}
+def figures(value, ahead=float("nan")):
+    told = {**dict.fromkeys(MEASURES, value), AHEAD: ahead}
+    return {name: {"value": value, "low": value, "high": value} for name, value in told.items()}
 
 
 def test_a_table_ranks_the_values_of_a_factor_and_marks_the_default():
-    found = {OURS: figures(0.5), "neurons: 2": figures(0.75), "neurons: 4": figures(0.25)}
+    found = {OURS: figures(0.5), "neurons: 2": figures(0.75, -0.25), "neurons: 4": figures(0.25, 0.25)}
     text = ablation_tables(found)
-    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")] == [
-        "neurons", "2", "**1**", "4",
-    ]  # fmt: skip
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("| ")]
+    assert rows == [
+        ["neurons", "harmonic mean", "default ahead by"],
+        ["2", "75.0 (75 to 75)", "-25.0 (-25 to -25)"],
+        ["**1**", "50.0 (50 to 50)", "-"],
+        ["4", "25.0 (25 to 25)", "+25.0 (+25 to +25)"],
+    ]
     assert "SAE width" not in text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from snce.bench.lineup import OURS
 from snce.bench.methods.neurons import SNCE
-from snce.bench.summary import figure_cells
+from snce.bench.summary import ahead_cell, figure_cells
 from snce.demo.laboratory import CAPTIONS, SAE, TRAINING
 from snce.erase.build import STRENGTH
 from snce.neurons.scores import RULES
@@ -93,11 +93,15 @@ def ablation_tables(methods: dict[str, dict[str, Any]]) -> str:
         found = {value: methods.get(f"{factor}: {value}") for value in values}
         found[f"**{DEFAULTS[factor]}**"] = methods.get(OURS)
         lines = [f"### {factor[0].upper()}{factor[1:]}", ""]
-        lines.append(f"| {factor} | " + " | ".join(_MEASURES) + " |")
-        lines.append("|---" * (len(_MEASURES) + 1) + "|")
+        first, *others = _MEASURES
+        head = (factor, first, "default ahead by", *others)
+        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         rows = {value: figures for value, figures in found.items() if figures}
         if len(rows) > 1:
             ranked = sorted(rows, key=lambda value: -rows[value]["harmonic mean"]["value"])
-            lines += [f"| {value} | {figure_cells(rows[value], _MEASURES)} |" for value in ranked]
+            for value in ranked:
+                figures = rows[value]
+                cells = (value, figure_cells(figures, (first,)), ahead_cell(figures), figure_cells(figures, others))
+                lines.append(f"| {' | '.join(cells)} |")
             tables.append("\n".join(lines))
     return "\n\n".join(tables) + "\n"

@@ -125,7 +125,7 @@ def markdown(summary: dict[str, Any]) -> str:
         lines = [f"### {title}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for name, found in sorted(methods.items(), key=lambda item: -_rank(item[1])):
             setting = "-" if found["setting"] != found["setting"] else f"{found['setting']:g}"
-            cells = (told(name, methods), setting, figure_cells(found, (first,)), _ahead_cell(Interval(**found[AHEAD])),
+            cells = (told(name, methods), setting, figure_cells(found, (first,)), ahead_cell(found),
                      figure_cells(found, others), cost_cells(found))  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
         tables.append("\n".join(lines))
@@ -172,7 +172,9 @@ def _cell(column: str, figure: Interval) -> str:
     return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"
 
 
-def _ahead_cell(figure: Interval) -> str:
+def ahead_cell(found: dict[str, Any]) -> str:
+    """The cell that says how far ours is ahead."""
+    figure = Interval(**found[AHEAD])
     if figure.value != figure.value:
         return "-"
     value, low, high = (100 * x for x in figure)

@@ -45,7 +45,8 @@ LOUD = 8.0
 def make_sae() -> SparseAutoencoder:
     import torch
 
-    from snce.sae.model import SAEConfig, SparseAutoencoder
+    from snce.sae.config import SAEConfig
+    from snce.sae.model import SparseAutoencoder
 
     torch.manual_seed(0)
     return SparseAutoencoder(SAEConfig(WIDTH, LATENTS, K)).eval().requires_grad_(False)

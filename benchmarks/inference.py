@@ -113,7 +113,8 @@ def measure(which: str, rounds: int) -> dict[str, Any]:
     from snce.bench.methods.steerers import SteeringErasure, steering
     from snce.emblem.load import load
     from snce.erase.edit import activations, amounts
-    from snce.sae.model import SAEConfig, SparseAutoencoder
+    from snce.sae.config import SAEConfig
+    from snce.sae.model import SparseAutoencoder
     from snce.text.positions import BEGIN, WORD
     from snce.text.towers import TextTower
 

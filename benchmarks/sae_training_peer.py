@@ -64,8 +64,8 @@ class Job:
 
 
 def snce(job: Job):
-    from snce.sae.model import SAEConfig
-    from snce.sae.train import TrainConfig, train_steps
+    from snce.sae.config import SAEConfig, TrainConfig
+    from snce.sae.train import train_steps
     from snce.text.harvest import Embeddings
     from snce.text.positions import WORD
 

@@ -70,8 +70,8 @@ def embeddings(cache: Path, rows: int | None = None) -> Embeddings:
 
 def train_steps(cache: Path, rows: int, latents: int, k: int, dead_after: int) -> Spent:
     """A hundred steps, by proportion of `LONG - SHORT`."""
-    from snce.sae.model import SAEConfig
-    from snce.sae.train import TrainConfig, train_sae
+    from snce.sae.config import SAEConfig, TrainConfig
+    from snce.sae.train import train_sae
 
     data, spent = embeddings(cache, rows), []
     for steps in (SHORT, LONG):
@@ -83,9 +83,10 @@ def train_steps(cache: Path, rows: int, latents: int, k: int, dead_after: int) -
 
 def train_once(cache: Path, out: Path, latents: int, k: int) -> Spent:
     """All but the steps: two of them. Leaves SAE and checkpoint."""
-    from snce.sae.formats import SAEOrigin, save_sae
-    from snce.sae.model import SAEConfig
-    from snce.sae.train import TrainConfig, train_sae
+    from snce.sae.config import SAEConfig, TrainConfig
+    from snce.sae.formats import save_sae
+    from snce.sae.origin import SAEOrigin
+    from snce.sae.train import train_sae
 
     data = embeddings(cache)
     with Clock() as clock:

@@ -13,11 +13,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from snce.erase.edit import Neurons
 from snce.erase.eraser import ConceptEraser
-from snce.sae.model import SAEConfig, SparseAutoencoder
+from snce.sae.model import SparseAutoencoder
 from snce.text.harvest import Embeddings
 from snce.text.positions import BEGIN, END, PADDING, WORD
 
 if TYPE_CHECKING:
+    from snce.sae.config import SAEConfig
     from snce.text.towers import TextTower
 
 FINGERPRINT = "0123456789abcdef"

@@ -190,8 +190,7 @@ def test_defaults_on_the_command_line_are_those_of_the_library():
     from snce.demo.laboratory import CAPTIONS, SAE, TRAINING
     from snce.erase.build import STRENGTH, build_eraser
     from snce.neurons.scores import RULES
-    from snce.sae.model import SAEConfig
-    from snce.sae.train import TrainConfig
+    from snce.sae.config import SAEConfig, TrainConfig
 
     for model, sae, training in (("emblem", SAE, TRAINING), ("sd15", SAEConfig(8), TrainConfig())):
         options = TrainOptions(model, Path("out"))

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from snce.errors import SnceError
     from snce.neurons.find import find_many, find_neurons
     from snce.pipelines import load_pipeline
+    from snce.sae.config import SAEConfig, TrainConfig
     from snce.sae.formats import load_sae, save_sae
-    from snce.sae.model import SAEConfig, SparseAutoencoder
-    from snce.sae.train import TrainConfig, train_sae
+    from snce.sae.model import SparseAutoencoder
+    from snce.sae.train import train_sae
     from snce.text.harvest import harvest
     from snce.text.prompts import Concept
     from snce.text.towers import TextTower
@@ -47,11 +48,11 @@ __all__ = [
 _HOMES = {
     "Concept": "snce.text.prompts",
     "ConceptEraser": "snce.erase.eraser",
-    "SAEConfig": "snce.sae.model",
+    "SAEConfig": "snce.sae.config",
     "SnceError": "snce.errors",
     "SparseAutoencoder": "snce.sae.model",
     "TextTower": "snce.text.towers",
-    "TrainConfig": "snce.sae.train",
+    "TrainConfig": "snce.sae.config",
     "bake": "snce.erase.bake",
     "build_eraser": "snce.erase.build",
     "find_many": "snce.neurons.find",

@@ -14,7 +14,8 @@ from snce.bench.rows import read_rows
 from snce.cli import main
 from snce.engines.shards import shard
 from snce.errors import SnceError
-from snce.sae.formats import SAEOrigin, save_sae
+from snce.sae.formats import save_sae
+from snce.sae.origin import SAEOrigin
 
 pytest.importorskip("pyarrow")
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import torch
 
 from snce.emblem.concepts import load_concept
 from snce.emblem.corpus import captions_for_training
-from snce.sae.formats import SAEOrigin
-from snce.sae.model import SAEConfig, SparseAutoencoder
+from snce.sae.config import SAEConfig, TrainConfig
+from snce.sae.origin import SAEOrigin
 from snce.sae.thresholds import calibrate_thresholds
-from snce.sae.train import TrainConfig, train_sae
+from snce.sae.train import train_sae
 from snce.text.harvest import Embeddings, harvest
 from snce.text.towers import TextTower
+
+if TYPE_CHECKING:
+    from snce.sae.model import SparseAutoencoder
 
 LIBRARIES = ("sae_lens", "sparsify", "eval_unlearn")
 

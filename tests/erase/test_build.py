@@ -12,7 +12,7 @@ from snce.erase.build import build_eraser, neurons_of
 from snce.erase.edit import activations, amounts, prompt_activation
 from snce.erase.eraser import ConceptEraser
 from snce.neurons.find import find_neurons
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
 from snce.text.harvest import Embeddings, harvest
 from snce.text.positions import BEGIN, KINDS, WORD
 from tests.examples import PROMPTS, random_embeddings, random_sae, same_bits

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from snce.erase.build import neurons_of
 from snce.erase.edit import Neurons, edit, prompt_activation
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
 from tests.examples import random_embeddings, random_neurons, random_sae, same_bits, touched
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from snce.sae.formats import SAEOrigin
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
+from snce.sae.origin import SAEOrigin
 from snce.text.towers import TextTower
 from tests.examples import random_eraser, random_sae
 from tests.hub.fake_hub import LICENSES

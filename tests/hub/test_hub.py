@@ -6,7 +6,8 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 from snce.erase.eraser import ConceptEraser
-from snce.sae.model import SAEConfig, SparseAutoencoder
+from snce.sae.config import SAEConfig
+from snce.sae.model import SparseAutoencoder
 from tests.examples import random_eraser, random_sae
 from tests.hub.fake_hub import TOKEN
 from tests.hub.test_sae import ORIGIN

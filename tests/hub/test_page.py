@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from snce.emblem.load import load
-from snce.sae.formats import SAEOrigin, save_sae
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
+from snce.sae.formats import save_sae
+from snce.sae.origin import SAEOrigin
 from snce.text.towers import TextTower
 from tests.examples import random_eraser, random_sae
 

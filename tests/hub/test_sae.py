@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from snce.errors import SnceError
-from snce.sae.formats import SAEOrigin, load_sae, save_sae
-from snce.sae.model import SAEConfig, SparseAutoencoder
+from snce.sae.config import SAEConfig
+from snce.sae.formats import load_sae, save_sae
+from snce.sae.model import SparseAutoencoder
+from snce.sae.origin import SAEOrigin
 from tests.examples import FINGERPRINT, random_embeddings, random_sae
 
 ORIGIN = SAEOrigin(

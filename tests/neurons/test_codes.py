@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from snce.errors import SnceError
 from snce.neurons.codes import block_prompts, code_bytes, code_prompts, join
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
 from snce.text.harvest import Embeddings
 from tests.examples import random_embeddings, random_sae
 

@@ -9,7 +9,7 @@ from snce.errors import SnceError
 from snce.neurons.find import find_bytes, find_many, find_neurons, rank
 from snce.neurons.scores import RULES, auroc
 from snce.neurons.stats import ActivationStats
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
 from snce.text.harvest import Embeddings
 from snce.text.positions import BEGIN, END
 from tests.examples import random_embeddings, random_sae

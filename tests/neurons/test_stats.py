@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from snce.neurons.codes import code_prompts
 from snce.neurons.stats import TOP, ActivationStats, collect, prompt_activations
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
 from snce.text.harvest import Embeddings
 from tests.examples import random_embeddings, random_sae
 

@@ -11,8 +11,9 @@ import torch
 from snce.bench.join import read_summary
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
-from snce.sae.formats import SAEOrigin, load_sae, save_sae
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
+from snce.sae.formats import load_sae, save_sae
+from snce.sae.origin import SAEOrigin
 from snce.text.prompts import Concept, read_prompts
 from tests.examples import random_eraser, random_sae
 

@@ -19,8 +19,9 @@ from snce.bench.tuning import read_tuned
 from snce.erase.compose import compose
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
-from snce.sae.formats import SAEOrigin, load_sae, save_sae
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
+from snce.sae.formats import load_sae, save_sae
+from snce.sae.origin import SAEOrigin
 from snce.sae.sparsify import load_sparsify, save_sparsify
 from snce.storage import CHECKSUM
 from snce.text.harvest import harvest

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from snce.sae.formats import SAEOrigin, save_sae
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
+from snce.sae.formats import save_sae
+from snce.sae.origin import SAEOrigin
 from snce.storage import MOST_TEXT
 from tests.examples import random_eraser, random_sae
 

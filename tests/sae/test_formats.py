@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from snce.errors import SnceError
-from snce.sae.formats import FORMAT, SAEOrigin, load_sae, sae_file, save_sae
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
+from snce.sae.formats import FORMAT, load_sae, sae_file, save_sae
+from snce.sae.origin import SAEOrigin
 from snce.storage import read_tensors, write_tensors
 from snce.text.towers import TextTower
 from tests.examples import random_embeddings, random_sae, same_bits, tiny_pipeline

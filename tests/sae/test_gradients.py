@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snce.emblem.corpus import captions_for_training
+from snce.sae.config import SAEConfig, TrainConfig
 from snce.sae.gradients import AUX_ROWS, backward, row_weights
 from snce.sae.loss import reconstruction_loss
 from snce.sae.metrics import kind_mean
-from snce.sae.model import SAEConfig
 from snce.sae.pairs import Pairs
 from snce.sae.select import fastest_precision, largest, strongest
-from snce.sae.train import TrainConfig, train_sae
+from snce.sae.train import train_sae
 from snce.text.harvest import harvest
 from snce.text.positions import BEGIN, WORD
 from snce.text.towers import TextTower

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from snce.checkpoint import generator
 from snce.sae.batches import draw_positions
+from snce.sae.config import SAEConfig, TrainConfig
 from snce.sae.metrics import measure
-from snce.sae.model import SAEConfig
-from snce.sae.train import TrainConfig, _rate, split, train_sae
+from snce.sae.train import _rate, split, train_sae
 from snce.text.harvest import Embeddings
 from snce.text.positions import BEGIN, KINDS, PADDING
 from tests.examples import random_embeddings, random_sae, same_bits

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snce.errors import SnceError
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
 from snce.text.positions import BEGIN, END, PADDING, WORD
 from tests.examples import random_embeddings, random_sae, same_bits
 

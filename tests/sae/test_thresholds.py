@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from snce.neurons.stats import prompt_activations
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
 from snce.sae.thresholds import calibrate_thresholds
 from snce.text.harvest import Embeddings
 from tests.examples import random_embeddings, random_sae

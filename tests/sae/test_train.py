@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from snce.errors import SnceError
+from snce.sae.config import SAEConfig, TrainConfig
 from snce.sae.metrics import fvu
-from snce.sae.model import SAEConfig
-from snce.sae.train import TrainConfig, train_sae
+from snce.sae.train import train_sae
 from snce.text.harvest import Embeddings
 from snce.text.positions import BEGIN
 from tests.examples import random_embeddings, random_kinds, same_bits

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from snce.bench.lineup import Workshop
     from snce.bench.methods.base import Method
-    from snce.sae.train import TrainConfig
+    from snce.sae.config import TrainConfig
 
     Maker = Callable[[Workshop], Method]
 

@@ -25,8 +25,9 @@ from snce.demo.laboratory import CAPTIONS, SAE, TRAINING, Laboratory
 from snce.emblem.concepts import counterpart
 from snce.emblem.corpus import captions_for_training
 from snce.emblem.load import GUIDANCE, STEPS
-from snce.sae.formats import SAEOrigin, load_sae, save_sae
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
+from snce.sae.formats import load_sae, save_sae
+from snce.sae.origin import SAEOrigin
 from snce.storage import locked
 from snce.text.fingerprint import weights_fingerprint
 
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from snce.bench.methods.base import Method
+    from snce.sae.config import TrainConfig
     from snce.sae.model import SparseAutoencoder
-    from snce.sae.train import TrainConfig
 
 BASE = "none"
 OURS = "SNCE"

@@ -10,8 +10,8 @@ from snce.commands.console import check_folder, open_pipeline, stderr, stdout
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
-    from snce.sae.formats import SAEOrigin
     from snce.sae.model import SparseAutoencoder
+    from snce.sae.origin import SAEOrigin
 
 DESCRIPTION = """\
 Bring an SAE into the files of SAELens or eai-sparsify, or one of theirs into ours. Which library SOURCE is of is read

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from snce.neurons.find import NeuronCard
     from snce.neurons.plot import ChosenNeuron
     from snce.neurons.stats import ActivationStats
-    from snce.sae.formats import SAEOrigin
     from snce.sae.model import SparseAutoencoder
+    from snce.sae.origin import SAEOrigin
     from snce.text.harvest import Embeddings
     from snce.text.prompts import Concept
     from snce.text.towers import TextTower

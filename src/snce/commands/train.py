@@ -83,7 +83,7 @@ class TrainOptions:
         """(latents, k), with what was left out filled in."""
         from snce.demo.laboratory import SAE
         from snce.pipelines import EMBLEM
-        from snce.sae.model import SAEConfig
+        from snce.sae.config import SAEConfig
 
         sae = SAE if self.model == EMBLEM else SAEConfig
         return self.latents or sae.latents, self.k or sae.k
@@ -113,10 +113,11 @@ def run_train(options: TrainOptions) -> None:
 def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: TrainOptions) -> None:
     """Train the SAE of one tower, and write it into the folder."""
     from snce.hub.names import hub_model
-    from snce.sae.formats import SAEOrigin, sae_file, save_sae
-    from snce.sae.model import SAEConfig
+    from snce.sae.config import SAEConfig, TrainConfig
+    from snce.sae.formats import sae_file, save_sae
+    from snce.sae.origin import SAEOrigin
     from snce.sae.thresholds import calibrate_thresholds
-    from snce.sae.train import TrainConfig, train_sae
+    from snce.sae.train import train_sae
     from snce.text.harvest import harvest
 
     data = harvest(tower, prompts, cache_of(folder), progress=on_terminal())

@@ -13,9 +13,9 @@ from snce.emblem.corpus import captions_for_training
 from snce.emblem.load import load, load_judge
 from snce.erase.build import STRENGTH, build_eraser
 from snce.neurons.find import NeuronCard, find_neurons
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig, TrainConfig
 from snce.sae.thresholds import calibrate_thresholds
-from snce.sae.train import TrainConfig, TrainResult, train_sae
+from snce.sae.train import TrainResult, train_sae
 from snce.text.fingerprint import weights_fingerprint
 from snce.text.harvest import Embeddings, harvest
 from snce.text.towers import TextTower

@@ -19,7 +19,8 @@ from snce.text.positions import BEGIN
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from snce.sae.model import SAEConfig, SparseAutoencoder
+    from snce.sae.config import SAEConfig
+    from snce.sae.model import SparseAutoencoder
     from snce.text.harvest import Embeddings
 
 ROWS = 640

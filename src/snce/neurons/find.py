@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from snce.neurons.codes import PromptCodes
-    from snce.sae.model import SAEConfig, SparseAutoencoder
+    from snce.sae.config import SAEConfig
+    from snce.sae.model import SparseAutoencoder
     from snce.text.harvest import Embeddings
 
 

@@ -9,8 +9,8 @@ from snce.errors import SnceError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from snce.sae.formats import SAEOrigin
     from snce.sae.model import SparseAutoencoder
+    from snce.sae.origin import SAEOrigin
 
 
 def origin_of(sae: SparseAutoencoder) -> SAEOrigin:
@@ -22,7 +22,7 @@ def origin_of(sae: SparseAutoencoder) -> SAEOrigin:
     if sae.origin is None:
         raise SnceError(
             "this SAE does not know which text encoder it is for: set sae.origin = SAEOrigin(...) "
-            "(snce.sae.formats) first"
+            "(snce.sae.origin) first"
         )
     return sae.origin
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snce.errors import SnceError
-from snce.sae.formats import SAEOrigin, check_tensors
+from snce.sae.formats import check_tensors
+from snce.sae.origin import SAEOrigin
 from snce.storage import parse_json, read_tensors, read_text, write_tensors, write_text
 
 if TYPE_CHECKING:

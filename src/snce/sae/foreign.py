@@ -10,9 +10,10 @@ from torch import Tensor
 
 from snce.errors import SnceError
 from snce.sae.batches import with_content
-from snce.sae.formats import SAEOrigin
+from snce.sae.config import SAEConfig
 from snce.sae.metrics import kind_mean, measure
-from snce.sae.model import SAEConfig, SparseAutoencoder
+from snce.sae.model import SparseAutoencoder
+from snce.sae.origin import SAEOrigin
 from snce.sae.thresholds import calibrate_thresholds
 
 if TYPE_CHECKING:

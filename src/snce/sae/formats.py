@@ -3,51 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from snce.errors import SnceError
-from snce.sae.model import SAEConfig, SparseAutoencoder
+from snce.sae.config import SAEConfig
+from snce.sae.model import SparseAutoencoder
+from snce.sae.origin import SAEOrigin
 from snce.storage import is_finite, parse_json, read_metadata, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from snce.text.towers import TextTower
-
 FORMAT = "snce-sae-1"
 FILE = "sae.safetensors"
-
-
-@dataclass(frozen=True, eq=False)
-class SAEOrigin:
-    """What an SAE was trained on, and how."""
-
-    fingerprint: str
-    """Of the text encoder's weights."""
-    tower: str = "text_encoder"
-    """Attribute under which the pipeline holds that encoder."""
-    module: str = "final_layer_norm"
-    """Module of the encoder whose output the SAE reads."""
-    pipeline: str = ""
-    """Class of the pipeline; empty for a bare encoder."""
-    training: dict[str, Any] = field(default_factory=dict)
-    """Options and data of the training."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Quality on held-out prompts: fvu, l0, dead, and whatever else was measured."""
-
-    def check(self, tower: TextTower) -> None:
-        """Raise SnceError if `tower` holds another text encoder than the SAE was trained on."""
-        if tower.fingerprint != self.fingerprint or tower.path != self.module:
-            raise SnceError(
-                f"this SAE was trained on {self.tower}.{self.module} of {self.pipeline or 'a bare encoder'} with "
-                f"fingerprint {self.fingerprint}; the model given has {tower.name}.{tower.path} with "
-                f"{tower.fingerprint}: train one for it with `snce train`"
-            )
 
 
 def sae_file(folder: str | Path) -> Path:

@@ -11,8 +11,8 @@ from snce.sae.metrics import fvu
 from snce.sae.model import top_mask
 
 if TYPE_CHECKING:
+    from snce.sae.config import TrainConfig
     from snce.sae.model import SparseAutoencoder
-    from snce.sae.train import TrainConfig
 
 
 def reconstruction_loss(

@@ -13,50 +13,20 @@ what a concept writes at its word, at end-of-text and into the padding comes tog
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from snce.errors import SnceError
 from snce.hub.mixin import HubMixin
 from snce.text.positions import BEGIN, KINDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from snce.sae.formats import SAEOrigin
-
-
-@dataclass(frozen=True)
-class SAEConfig:
-    """Shape of a sparse autoencoder."""
-
-    width: int
-    """d: numbers per token embedding."""
-    latents: int = 2048
-    """m: neurons in the dictionary."""
-    k: int = 8
-    """Active latents per prompt (prompt code) or per position (position code); of a jumprelu SAE about as many."""
-    support: Literal["prompt", "position"] = "prompt"
-    """Whether the positions of a prompt share their active latents."""
-    activation: Literal["topk", "batchtopk", "jumprelu"] = "topk"
-    """Top k of each row; the top k * rows of the whole batch; or, for SAEs that other libraries trained, whatever
-    passes its latent's threshold (position code only)."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.k <= self.latents:
-            raise SnceError(f"k = {self.k} must lie between 1 and the number of latents, {self.latents}")
-        if self.width < 1:
-            raise SnceError(f"width = {self.width} must be positive")
-        if self.activation == "jumprelu" and self.support == "prompt":
-            raise SnceError("a jumprelu SAE codes each position by itself: its support must be 'position'")
-
-    @classmethod
-    def plain(cls, width: int, **fields) -> SAEConfig:
-        """The per-position SAE of the paper."""
-        return cls(width, **{"support": "position", "k": 32} | fields)
+    from snce.sae.config import SAEConfig
+    from snce.sae.origin import SAEOrigin
 
 
 class Code(NamedTuple):

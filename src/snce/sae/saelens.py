@@ -32,8 +32,8 @@ from snce.sae.folders import Description, about_origin, read_weights, write_fold
 from snce.sae.foreign import Weights, adopt, weights_of
 
 if TYPE_CHECKING:
-    from snce.sae.formats import SAEOrigin
     from snce.sae.model import SparseAutoencoder
+    from snce.sae.origin import SAEOrigin
     from snce.text.harvest import Embeddings
     from snce.text.towers import TextTower
 

@@ -22,8 +22,8 @@ from snce.sae.foreign import Weights, adopt, weights_of
 from snce.sae.saelens import refuse_what_is_no_topk
 
 if TYPE_CHECKING:
-    from snce.sae.formats import SAEOrigin
     from snce.sae.model import SparseAutoencoder
+    from snce.sae.origin import SAEOrigin
     from snce.text.harvest import Embeddings
     from snce.text.towers import TextTower
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -13,57 +12,18 @@ from torch import Tensor
 from snce import checkpoint as checkpoints
 from snce.errors import SnceError
 from snce.sae.batches import digest, draw_positions, with_content
+from snce.sae.config import SAEConfig, TrainConfig
 from snce.sae.gradients import backward
 from snce.sae.initial import initialise
 from snce.sae.loss import reconstruction_loss
 from snce.sae.metrics import SAEMetrics, measure
-from snce.sae.model import SAEConfig, SparseAutoencoder
+from snce.sae.model import SparseAutoencoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from snce.text.harvest import Embeddings
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a sparse autoencoder is trained.
-
-    Raises:
-        SnceError: a number that makes no sense.
-    """
-
-    steps: int = 4_800
-    """Optimiser steps."""
-    batch: int = 64
-    """Prompts per step."""
-    lr: float = 3e-3
-    """Peak rate of Adam; a linear warm-up over 5 % of the steps, a linear decay over the last 30 %."""
-    padding: int = 2
-    """Padding positions drawn per prompt and step: they are many and nearly alike."""
-    aux_k: int = 64
-    """Dead latents that reconstruct the residual (AuxK of Gao et al. 2024); 0 for none."""
-    aux_weight: float = 1 / 32
-    """Weight of that loss."""
-    dead_after: int = 150
-    """Steps of silence after which a latent counts as dead."""
-    nested: tuple[int, ...] = ()
-    """Matryoshka (Bussmann et al. 2025, arXiv 2503.17547): the first n latents alone must reconstruct too, for each n
-    given here, so that the first ones stand for what is common; the loss is the mean over all of these."""
-    held_out: float = 0.05
-    """Share of the prompts on which the metrics are taken; one prompt at least."""
-    seed: int = 0
-    """Seed of the initial weights and of the batches."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("steps", 0), ("batch", 1), ("padding", 0), ("aux_k", 0), ("dead_after", 0)):
-            if getattr(self, name) < least:
-                raise SnceError(f"{name} = {getattr(self, name)} must be at least {least}")
-        if not (self.lr >= 0 and math.isfinite(self.lr)):
-            raise SnceError(f"lr = {self.lr} must be a number that is not negative")
-        if not 0 <= self.held_out < 1:
-            raise SnceError(f"held_out = {self.held_out} must be a share below 1")
 
 
 class TrainResult(NamedTuple):

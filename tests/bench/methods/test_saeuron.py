@@ -10,7 +10,7 @@ import torch
 from snce.bench.methods.saeuron import SAeUronErasure, scores
 from snce.bench.methods.saeuron_sae import Sampling, UNetSAE, last_cross_attention, train_unet_sae
 from snce.errors import SnceError
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
 from tests.bench.methods.tiny import CAT, DOG, PROMPTS, SAEURON
 from tests.examples import picture, random_sae, same_bits
 

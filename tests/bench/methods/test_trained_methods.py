@@ -13,7 +13,7 @@ from snce.bench.methods.saeuron import SAeUron, SAeUronErasure
 from snce.bench.methods.saeuron_sae import Sampling
 from snce.bench.methods.spm import SPM, SPMErasure
 from snce.errors import SnceError
-from snce.sae.train import TrainConfig
+from snce.sae.config import TrainConfig
 from snce.text.prompts import Concept
 from tests.bench.methods.tiny import CA, CAT, DOG, ESD_, PROMPTS, SAEURON, SPM_, weights
 from tests.examples import picture, same_bits, state, tiny_pipeline

@@ -12,8 +12,7 @@ from snce.bench.methods.saeuron_sae import Sampling
 from snce.bench.methods.safree import SAFREE
 from snce.bench.methods.sld import SLD
 from snce.bench.methods.spm import SPM
-from snce.sae.model import SAEConfig
-from snce.sae.train import TrainConfig
+from snce.sae.config import SAEConfig, TrainConfig
 from snce.text.prompts import Concept
 from tests.examples import random_sae
 from tests.studio import NEUTRALS, TARGETS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from snce.sae.formats import SAEOrigin
+from snce.sae.origin import SAEOrigin
 from snce.text.harvest import Embeddings, harvest
 from tests.examples import PROMPTS
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file
 
-from snce.sae.model import SAEConfig
+from snce.sae.config import SAEConfig
 from snce.sae.saelens import load_saelens, save_saelens
 from snce.sae.sparsify import load_sparsify, save_sparsify
 from snce.sae.thresholds import calibrate_thresholds

@@ -10,10 +10,11 @@ import torch
 
 from snce.errors import SnceError
 from snce.neurons.find import find_neurons
+from snce.sae.config import TrainConfig
 from snce.sae.formats import load_sae, save_sae
 from snce.sae.saelens import load_saelens, save_saelens
 from snce.sae.sparsify import save_sparsify
-from snce.sae.train import TrainConfig, train_sae
+from snce.sae.train import train_sae
 from snce.text.harvest import Embeddings
 from snce.text.positions import BEGIN
 from tests.examples import random_sae

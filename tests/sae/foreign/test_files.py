@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from snce.errors import SnceError
+from snce.sae.config import SAEConfig
 from snce.sae.formats import load_sae
-from snce.sae.model import SAEConfig
 from snce.sae.saelens import load_saelens, save_saelens
 from snce.sae.sparsify import load_sparsify, save_sparsify
 from snce.text.harvest import Embeddings

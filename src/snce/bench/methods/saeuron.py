@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from snce.bench.methods.hooks import Call
-    from snce.sae.train import TrainConfig
+    from snce.sae.config import TrainConfig
     from snce.text.prompts import Concept
 
 

@@ -14,13 +14,15 @@ from snce.bench.methods.denoise import check_pipeline, encode, full_precision
 from snce.bench.methods.sampling import Sampler
 from snce.checkpoint import generator
 from snce.errors import SnceError
-from snce.sae.model import SAEConfig, SparseAutoencoder
-from snce.sae.train import SAEMetrics, TrainConfig, train_sae
+from snce.sae.config import SAEConfig, TrainConfig
+from snce.sae.train import SAEMetrics, train_sae
 from snce.text.harvest import Embeddings
 from snce.text.positions import WORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from snce.sae.model import SparseAutoencoder
 
 
 @dataclass(frozen=True)

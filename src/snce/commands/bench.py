@@ -13,7 +13,7 @@ EXAMPLES = """
 Examples:
   snce bench --workers 2 --out runs/bench
   snce bench --methods "UCE, ESD-x, SNCE" --concepts cigarette,bomb --sets 1 --out runs/few
-  snce bench --methods ablations --concepts validation --sets 1 --workers 2 --out runs/ablations
+  snce bench --methods ablations --concepts validation --sets 1 --no-tune --workers 2 --out runs/ablations
   snce bench --suite coco --model CompVis/stable-diffusion-v1-4 --eraser church.safetensors --out runs/coco"""
 
 DESCRIPTION = cleandoc(BenchConfig.__doc__ or "") + EXAMPLES

@@ -1,5 +1,7 @@
 """Files are whole or absent, also when the disk is full."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from snce.errors import SnceError
-from snce.storage import kept_tensors, locked, read_tensors, replacing, write_tensors, write_text
+from snce.storage import kept_tensors, locked, parse_json, read_tensors, replacing, write_tensors, write_text
 from tests.examples import same_bits
 
 SMALL_DISK = """
@@ -41,6 +43,40 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
     write_text(path, "zwölf")
     assert path.read_text(encoding="utf-8") == "zwölf"
     assert names(path.parent) == ["f.txt"]
+
+
+def test_a_file_is_flushed_to_the_disk_by_a_handle_that_may_write(tmp_path, monkeypatch):
+    """Windows refuses any other."""
+    flushed, fsync = [], os.fsync
+
+    def as_on_windows(file):
+        os.write(file, b"")
+        fsync(file)
+        flushed.append(file)
+
+    monkeypatch.setattr(os, "fsync", as_on_windows)
+    write_text(tmp_path / "f.txt", "text")
+    assert len(flushed) == 1
+    assert (tmp_path / "f.txt").read_text() == "text"
+
+
+escapes = st.sampled_from(
+    ("\\ud83d", "\\uDE00", "\\u0041", "\\\\", "\\n", '\\"', "ud83d", "u", "d83d", "é", "\U0001f600")
+)
+
+
+@given(st.lists(st.lists(escapes, max_size=5).map("".join), max_size=3))
+def test_json_is_text_that_can_be_written_or_refused(texts):
+    """Halves of surrogate pairs are JSON, and no text; whole pairs are."""
+    written = "[" + ",".join(f'"{text}", {{"{text}": 1}}' for text in texts) + "]"
+    value = json.loads(written)
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        with pytest.raises(ValueError, match="surrogate"):
+            parse_json(written)
+    else:
+        assert parse_json(written) == value
 
 
 def test_tensors_are_made_once_for_each_stamp(tmp_path):

@@ -4,10 +4,12 @@ import copy
 import gc
 import pickle
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from diffusers import StableDiffusionPipeline
 
+from snce.erase import attach as module
 from snce.errors import SnceError
 from tests.examples import PROMPTS, encode, same_bits, tiny_pipeline
 
@@ -57,3 +59,25 @@ def test_detaching_in_the_middle_of_a_call_is_no_fault_of_that_call(pipe, eraser
     attachment = eraser.attach(pipe)
     pipe.text_encoder.register_forward_pre_hook(lambda *_: attachment.detach())
     assert same_bits(encode(pipe, loud)[0], plain)
+
+
+def test_no_thread_attaches_while_another_counts_what_is_attached(shared_pipe, erasers, monkeypatch):
+    """A dictionary that changes while it is read raises."""
+    free = []
+
+    def look() -> None:
+        free.append(module._lock.acquire(blocking=False))
+        if free[-1]:
+            module._lock.release()
+
+    class Read(weakref.WeakValueDictionary):
+        def __iter__(self):
+            with ThreadPoolExecutor(1) as another:
+                another.submit(look).result()
+            return super().__iter__()
+
+    monkeypatch.setattr(module, "_stations", Read())
+    with erasers[0][0].attach(shared_pipe):
+        pass
+    assert free
+    assert not any(free)

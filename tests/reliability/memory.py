@@ -5,26 +5,60 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from snce import checkpoint
 from snce.bench.join import read_summary
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.sae.config import SAEConfig
 from snce.sae.formats import load_sae, save_sae
 from snce.sae.origin import SAEOrigin
+from snce.sae.saelens import load_saelens
 from snce.text.prompts import Concept, read_prompts
-from tests.examples import random_eraser, random_sae
+from tests.examples import random_embeddings, random_eraser, random_sae
 
-READERS = {
-    "eraser": ConceptEraser.load,
-    "sae": load_sae,
-    "txt": read_prompts,
-    "csv": lambda path: read_prompts(f"{path}:caption"),
-    "yaml": Concept.load,
-    "json": lambda path: read_summary(Path(path)),
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from snce.sae.model import SparseAutoencoder
+
+WIDTH, LATENTS = 512, 6000
+"""Of the SAEs that are read."""
+
+
+def a_training() -> tuple[SparseAutoencoder, torch.optim.Optimizer]:
+    sae = random_sae(0, SAEConfig(WIDTH, latents=LATENTS, k=8))
+    return sae, torch.optim.Adam(sae.parameters())
+
+
+def checkpoint_reader() -> Callable[[str], object]:
+    """Reads the checkpoint of a model that is there already, as one that is trained is."""
+    sae, optimizer = a_training()
+    return lambda path: checkpoint.load(Path(path), {"sae": sae}, {"adam": optimizer})
+
+
+def saelens_reader() -> Callable[[str], object]:
+    """Reads the folder of a file, as an SAE of a text encoder."""
+    tower: Any = SimpleNamespace(width=WIDTH, fingerprint="f", name="text_encoder", path="norm", pipeline="")
+    data = random_embeddings(0, d=WIDTH)
+    return lambda path: load_saelens(Path(path).parent, tower, data)
+
+
+READERS: dict[str, Callable[[], Callable[[str], object]]] = {
+    "eraser": lambda: ConceptEraser.load,
+    "sae": lambda: load_sae,
+    "checkpoint": checkpoint_reader,
+    "saelens": saelens_reader,
+    "txt": lambda: read_prompts,
+    "csv": lambda: lambda path: read_prompts(f"{path}:caption"),
+    "yaml": lambda: Concept.load,
+    "json": lambda: lambda path: read_summary(Path(path)),
 }
+"""Each makes what it needs, and gives what reads."""
 
 
 def memory(name: str) -> int:
@@ -47,10 +81,11 @@ if __name__ == "__main__":
     kind, file = sys.argv[1:]
     torch.set_num_threads(1)
     warm_up()
+    read = READERS[kind]()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts here
     before = memory("VmRSS")
     try:
-        result = READERS[kind](file)
+        result = read(file)
         told = "read"
     except SnceError as error:
         told = " ".join(str(error).split())

@@ -18,10 +18,10 @@ from snce.bench.join import read_summary
 from snce.bench.tuning import read_tuned
 from snce.erase.compose import compose
 from snce.erase.eraser import ConceptEraser
-from snce.errors import SnceError
 from snce.sae.config import SAEConfig
 from snce.sae.formats import load_sae, save_sae
 from snce.sae.origin import SAEOrigin
+from snce.sae.saelens import load_saelens, save_saelens
 from snce.sae.sparsify import load_sparsify, save_sparsify
 from snce.storage import CHECKSUM
 from snce.text.harvest import harvest
@@ -171,19 +171,38 @@ neutrals: [a barn, "a: b"]
 TUNED = b'{"UCE": {"chosen": 0.5, "at the end of the grid": false, "harmonic mean by value": {"0.5": 0.75, "1": 0.5}}}'
 
 
-def sparsify_reader(tower: TextTower, weights: bytes) -> Callable[[Path], Any]:
-    """Reads a cfg.json as that of an SAE of eai-sparsify with these weights."""
-    data = harvest(tower, PROMPTS)
+def folder_reader(folder: Path, load: Callable[..., Any], tower: TextTower) -> Callable[[str], Callable[[Path], Any]]:
+    """Of a folder that holds an SAE of another library: by the name of one of its files, what reads an SAE with another
+    file in place of that one."""
+    data, contents = harvest(tower, PROMPTS), {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def read(path: Path) -> tuple:
-        (path.parent / "sae.safetensors").write_bytes(weights)
-        path.replace(path.with_name("cfg.json"))
-        try:
-            return load_sparsify(path.parent, tower, data)
-        except SnceError as error:
-            raise SnceError(str(error).replace("cfg.json", path.name)) from error
+    def reader(name: str) -> Callable[[Path], Any]:
+        def read(path: Path) -> Any:
+            for other, content in contents.items():
+                path.with_name(other).write_bytes(content)
+            path.replace(path.with_name(name))
+            return load(path.parent, tower, data)
 
-    return read
+        return read
+
+    return reader
+
+
+def foreign_saes(folder: Path, tower: TextTower) -> list[Parser]:
+    """Descriptions and weights of SAEs as SAELens and eai-sparsify write them."""
+    sae, origin = random_sae(0, SAEConfig.plain(tower.width, latents=12, k=3)), SAEOrigin(tower.fingerprint)
+    found = []
+    for library, write, read_folder in (
+        ("sparsify", save_sparsify, load_sparsify),
+        ("SAELens", save_saelens, load_saelens),
+    ):
+        write(sae, folder / library, origin)
+        reader = folder_reader(folder / library, read_folder, tower)
+        for path in sorted((folder / library).iterdir()):
+            kind, forger = ("cfg.json", forged_text) if path.suffix == ".json" else ("weights", with_forged_header)
+            content, read = path.read_bytes(), reader(path.name)
+            found.append(Parser(f"{kind} of {library}", path.suffix, content, read, sae_works, (forger,)))
+    return found
 
 
 def parsers(folder: Path, summary: bytes, tower: TextTower) -> list[Parser]:
@@ -197,11 +216,6 @@ def parsers(folder: Path, summary: bytes, tower: TextTower) -> list[Parser]:
     several = written(folder, towers.save)
     autoencoder = written(folder, lambda path: save_sae(sae, path, origin))
     training = written(folder, lambda path: checkpoint.save(path, 7, {"m": model}, {"o": optimizer}, "this"))
-    plain = random_sae(0, SAEConfig.plain(tower.width, latents=12, k=3))
-    at_tower = SAEOrigin(tower.fingerprint, tower.name, tower.path)
-    save_sparsify(plain, folder / "sparsify", at_tower)
-    config, weights = ((folder / "sparsify" / name).read_bytes() for name in ("cfg.json", "sae.safetensors"))
-    read_config = sparsify_reader(tower, weights)
     header, load_eraser = (with_forged_header,), ConceptEraser.load
 
     def read_csv(path: Path) -> list[str]:
@@ -214,7 +228,7 @@ def parsers(folder: Path, summary: bytes, tower: TextTower) -> list[Parser]:
         Parser("SAE", ".safetensors", autoencoder, load_sae, sae_works, header),
         Parser("old SAE", ".safetensors", without_checksum(autoencoder), load_sae, sae_works, header),
         Parser("checkpoint", ".safetensors", training, read_checkpoint, training_goes_on, header),
-        Parser("cfg.json", ".json", config, read_config, sae_works, (forged_text,)),
+        *foreign_saes(folder, tower),
         Parser("prompts.txt", ".txt", TXT, lambda path: read_prompts(str(path)), prompts_are_the_lines),
         Parser("prompts.csv", ".csv", CSV, read_csv, prompts_are_the_column),
         Parser("concept", ".yaml", YAML, Concept.load, concept_is_that_of_yaml),

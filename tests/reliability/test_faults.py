@@ -21,7 +21,7 @@ from snce.storage import CHECKSUM, read_metadata, read_tensors, replacing, write
 from snce.temporaries import PREFIX, temporary_file, temporary_folder
 from snce.text.towers import TextTower
 from tests.examples import eraser_for, random_eraser, same_bits, tiny_pipeline
-from tests.reliability.kills import Shop
+from tests.reliability.kills import Outcome, Shop
 from tests.studio import find, generate, train
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
@@ -43,23 +43,45 @@ def contents(folder: Path) -> dict[str, bytes]:
 # -- disks -------------------------------------------------------------------------------------------------------------
 
 
+def refused_by_a_full_disk(outcome: Outcome, folder: Path, file: str) -> None:
+    """One line that names the file that could not be written."""
+    assert outcome.code == 2
+    complaint = [line for line in outcome.output.splitlines() if "error: " in line]
+    assert len(complaint) == 1
+    assert file in complaint[0]
+    assert "Traceback" not in outcome.output
+    assert not list(folder.rglob(f"{PREFIX}*"))
+
+
 @linux
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(studio, shop, tmp_path):
-    for command, kept in (
-        (train(studio, tmp_path / "run"), "sae.safetensors"),
-        (find(studio, tmp_path / "find" / "gun.safetensors"), "gun.safetensors"),
-        (generate(studio, tmp_path / "generate" / "x.png", "a cat"), "x.png"),
+    for command, kept, refused in (
+        (train(studio, tmp_path / "train"), "sae.safetensors", "progress.json"),
+        (find(studio, tmp_path / "find" / "gun.safetensors"), "gun.safetensors", "gun.safetensors"),
+        (generate(studio, tmp_path / "generate" / "x.png", "a cat"), "x.png", "x.png"),
     ):
-        folder = tmp_path / ("run" if command[0] == "train" else command[0])
+        folder = tmp_path / command[0]
         folder.mkdir()
         (folder / kept).write_text("old")
-        outcome = shop.run(command, folder, largest_file=60)
-        assert outcome.code == 2
-        complaint = [line for line in outcome.output.splitlines() if "error: " in line]
-        assert len(complaint) == 1
-        assert "Traceback" not in outcome.output
+        refused_by_a_full_disk(shop.run(command, folder, largest_file=60), folder, refused)
         assert (folder / kept).read_text() == "old"
-        assert not list(folder.rglob(f"{PREFIX}*"))
+
+
+@linux
+def test_a_disk_that_is_full_when_the_sae_is_written_keeps_the_old_one(studio, shop, tmp_path):
+    """Or its checkpoint: the embeddings are there already, and are only read."""
+    command, sae = train(studio, tmp_path), tmp_path / "sae.safetensors"
+    assert shop.run(command, tmp_path).code == 0
+    written, limit = contents(tmp_path), 5000
+    assert sae.stat().st_size > limit
+    sae.write_text("old")
+    refused_by_a_full_disk(shop.run(command, tmp_path, largest_file=limit), tmp_path, sae.name)
+    assert contents(tmp_path) == written | {sae.name: b"old"}
+    (tmp_path / "checkpoint.safetensors").unlink()
+    refused_by_a_full_disk(shop.run(command, tmp_path, largest_file=limit), tmp_path, "checkpoint.safetensors")
+    assert sae.read_text() == "old"
+    assert shop.run(command, tmp_path).code == 0
+    assert contents(tmp_path) == written
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system that nobody can write to")
@@ -115,8 +137,10 @@ def test_two_processes_in_one_folder_leave_what_one_leaves(studio, shop, tmp_pat
     other = Shop(tmp_path)
     try:
         for make, name in (
+            (lambda out: ["harvest", studio.model, "--prompts", str(studio.prompts), "--out", str(out)], "harvest"),
             (lambda out: train(studio, out, "--steps", "500"), "train"),
             (lambda out: find(studio, out / "e.safetensors"), "find"),
+            (lambda out: generate(studio, out / "x.png", "a cat", erasers=(studio.eraser,)), "generate"),
         ):
             alone, together = tmp_path / name / "alone", tmp_path / name / "together"
             for folder in (alone, together):

@@ -20,7 +20,7 @@ from tests.studio import find, train
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux: reads CPU times in /proc")
 
-KILLS = {"harvest": 13, "train": 16, "find": 13, "bench": 12}
+KILLS = {"harvest": 13, "harvest --workers": 2, "train": 16, "find": 13, "bench": 12}
 """Of the slow suite."""
 ALWAYS_ANOTHER = ("progress.json",)
 """Notes the time at which a file was written."""
@@ -76,7 +76,7 @@ class SameBytes:
 
 def test_the_slow_suite_kills_at_least_fifty_times():
     assert sum(KILLS.values()) >= 50
-    assert set(KILLS) == {"harvest", "train", "find", "bench"}
+    assert {name.split()[0] for name in KILLS} == {"harvest", "train", "find", "bench"}
 
 
 def test_killed_in_training_and_finding_a_tiny_model_gives_the_same_bytes(studio, shop, fresh):
@@ -93,13 +93,18 @@ def emblem_training(out: Path, captions: int, steps: int) -> list[str]:
     return ["train", "emblem", "--out", str(out), "--device", "cpu", *small]
 
 
+def emblem_harvest(out: Path, captions: int, *more: str) -> list[str]:
+    return ["harvest", "emblem", "--out", str(out), "--device", "cpu", "--captions", str(captions), *more]
+
+
 @pytest.mark.slow
-def test_killed_in_harvesting_it_goes_on_to_the_same_bytes(shop, fresh):
-    check = SameBytes()
-    kill_again_and_again(
-        shop, lambda out: emblem_training(out, 1500, 1), fresh, check, KILLS["harvest"], Random("harvest")
-    )
-    assert any(name.endswith("embeddings.npy") for name in check.expected or ())
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["in one process", "in workers"])
+def test_killed_in_harvesting_it_goes_on_to_the_same_bytes(shop, fresh, options):
+    """Workers end with the process that started them."""
+    check, name = SameBytes(), " ".join(("harvest", *options[:1]))
+    command = lambda out: emblem_harvest(out, 1500, *options)  # noqa: E731
+    kill_again_and_again(shop, command, fresh, check, KILLS[name], Random(name))
+    assert {"embeddings.npy", "checksums.bin"} <= {Path(file).name for file in check.expected or ()}
 
 
 @pytest.mark.slow

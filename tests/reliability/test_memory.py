@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from snce import checkpoint
 from snce.sae.config import SAEConfig
 from snce.sae.formats import save_sae
 from snce.sae.origin import SAEOrigin
+from snce.sae.saelens import save_saelens
 from snce.storage import MOST_TEXT
 from tests.examples import random_eraser, random_sae
+from tests.reliability.memory import LATENTS, WIDTH, a_training
 
 pytestmark = pytest.mark.skipif(
     not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux: reads the high-water mark of a process"
@@ -23,8 +26,12 @@ pytestmark = pytest.mark.skipif(
 ROOT = Path(__file__).parents[2]
 CONSTANT = 12_000_000
 """Bytes beside twice the file's size."""
-JSON_FACTOR = 40
+JSON_FACTOR = 55
 """JSON takes more than twice its size: so much at most, and it is read up to 16 MB."""
+TEXT_FACTOR = 40
+"""Prompts of a single character each take so much at most."""
+FOREIGN_FACTOR = 4
+"""The SAE of another library, made one of ours."""
 
 
 def growth(kind: str, file: Path) -> tuple[int, str]:
@@ -36,19 +43,29 @@ def growth(kind: str, file: Path) -> tuple[int, str]:
 
 
 def large_sae(path: Path) -> None:
-    save_sae(random_sae(0, SAEConfig(512, latents=6000, k=8)), path, SAEOrigin("f"))
+    save_sae(random_sae(0, SAEConfig(WIDTH, latents=LATENTS, k=8)), path, SAEOrigin("f"))
+
+
+def large_checkpoint(path: Path) -> None:
+    sae, optimizer = a_training()
+    for parameter in sae.parameters():
+        parameter.grad = parameter.detach().clone()
+    optimizer.step()
+    checkpoint.save(path, 7, {"sae": sae}, {"adam": optimizer})
 
 
 def large_eraser(path: Path) -> None:
     random_eraser(0, n=800, d=4096).save(path)
 
 
-def captions(path: Path, head: str = "", quote: str = "") -> None:
+def captions(path: Path, head: str = "", before: str = "", after: str = "", n: int = 250_000) -> None:
     lines = (
-        f"{quote}a photograph of a church in the evening light, and of {i} other things{quote}\n"
-        for i in range(250_000)
+        f"{before}a photograph of a church in the evening light, and of {i} other things{after}\n" for i in range(n)
     )
     path.write_text(head + "".join(lines))
+
+
+OF_A_CONCEPT = "name: church\ntargets: [a church]\nneutrals:"
 
 
 @pytest.mark.slow
@@ -57,12 +74,14 @@ def captions(path: Path, head: str = "", quote: str = "") -> None:
     [
         ("sae", large_sae),
         ("eraser", large_eraser),
+        ("checkpoint", large_checkpoint),
         ("txt", captions),
-        ("csv", lambda path: captions(path, "caption\n", '"')),
+        ("csv", lambda path: captions(path, "caption\n", '"', '"')),
+        ("yaml", lambda path: captions(path, f"{OF_A_CONCEPT}\n", "- ", n=200_000)),
     ],
 )
 def test_reading_a_file_takes_twice_its_size_at_most(tmp_path, kind, make):
-    path = tmp_path / ("x.safetensors" if kind in ("sae", "eraser") else f"x.{kind}")
+    path = tmp_path / ("x.safetensors" if kind in ("sae", "eraser", "checkpoint") else f"x.{kind}")
     make(path)
     grown, told = growth(kind, path)
     assert told == "read"
@@ -124,9 +143,56 @@ def test_bombs_are_refused_before_they_go_off(tmp_path, kind, content):
 
 
 @pytest.mark.slow
-def test_json_takes_so_much_at_most(tmp_path):
-    path = tmp_path / "x.json"
-    path.write_bytes(b"[" + b"[]," * 1_000_000 + b"[]]")
-    grown, told = growth("json", path)
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("txt", "Ā\n" * 1_500_000),
+        ("csv", "caption\n" + "Ā\n" * 1_500_000),
+        ("yaml", OF_A_CONCEPT + " [" + "Ā," * 1_500_000 + "a]"),
+        ("yaml", OF_A_CONCEPT + "\n- ab" * 1_000_000),
+    ],
+)
+def test_the_shortest_prompts_take_so_much_at_most(tmp_path, kind, content):
+    """A text is an object of its own, and more than once in a list."""
+    path = tmp_path / f"x.{kind}"
+    path.write_text(content)
+    grown, told = growth(kind, path)
+    assert told == "read"
+    assert grown < TEXT_FACTOR * path.stat().st_size + CONSTANT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["topk", "jumprelu"])
+def test_the_sae_of_another_library_takes_so_much_at_most(tmp_path, activation):
+    sae = random_sae(0, SAEConfig.plain(WIDTH, latents=LATENTS, k=8))
+    sae.threshold.fill_(0.5)
+    save_saelens(sae, tmp_path, SAEOrigin("f", "text_encoder", "norm"), activation)
+    path = tmp_path / "sae_weights.safetensors"
+    grown, told = growth("saelens", path)
+    assert told == "read"
+    assert grown < FOREIGN_FACTOR * path.stat().st_size + CONSTANT
+
+
+def repeatedly(value: str, head: str = "") -> str:
+    """A JSON list of as many of a value as make four million characters."""
+    return f"[{head}" + ",".join([value] * (4_000_000 // len(value))) + "]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["x.json", "cfg.json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        repeatedly("[]"),
+        repeatedly('{"":' * 900 + "0" + "}" * 900),
+        # one emoji makes every character take four bytes, one escape makes it look for halves of surrogate pairs
+        repeatedly("[" * 900 + "]" * 900, head='"\U0001f600\\u0041",'),
+    ],
+    ids=["lists", "deep objects", "deep lists"],
+)
+def test_json_takes_so_much_at_most(tmp_path, file, content):
+    path = tmp_path / file
+    path.write_text(content)
+    grown, told = growth("json" if file == "x.json" else "saelens", path)
     assert told != "read"
     assert grown < JSON_FACTOR * path.stat().st_size + CONSTANT

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from copy import deepcopy
+from threading import Barrier, Event, local
 from typing import TYPE_CHECKING
 
 import torch
 
 from snce.emblem.load import load
+from snce.text.harvest import harvest
 from snce.text.towers import TextTower
 from tests.examples import PROMPTS, eraser_for, picture, same_bits, tiny_pipeline
 
@@ -33,9 +35,10 @@ def at_once(*works: Callable[[], object]) -> list:
 
 
 def sharing(pipe: StableDiffusionPipeline) -> StableDiffusionPipeline:
-    """Another pipeline with the same text encoder, and a denoiser of its own."""
+    """Another pipeline with the same text encoder, and a denoiser of its own. And a tokenizer: those of transformers
+    keep the padding of a call as a state."""
     other = tiny_pipeline(1)
-    other.register_modules(text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)
+    other.register_modules(text_encoder=pipe.text_encoder, tokenizer=deepcopy(pipe.tokenizer))
     return other
 
 
@@ -117,18 +120,43 @@ def test_pipelines_that_share_an_encoder_keep_their_negative_prompts_apart():
 
 
 def test_reading_an_encoder_in_one_thread_while_another_draws_with_it():
-    """Harvesting, activations and attaching hook the encoder: no other thread's call may end up in them."""
+    """Harvesting and activations hook the encoder and switch off what is attached to it: for their own thread alone."""
     pipe = tiny_pipeline(0)
     other = sharing(pipe)
     tower = TextTower.from_pipeline(pipe)
-    expected, pictures = tower.encode(PROMPTS), draws(other)
+    eraser, loud, _ = eraser_for(tower, 0)
+    embeddings, activations = tower.encode(PROMPTS), eraser.activations(list(PROMPTS), tower)
+    plain, reading, drawn = picture(other, loud[0]), local(), Event()
 
-    def read() -> list[torch.Tensor]:
-        return [tower.encode(PROMPTS) for _ in range(8 * ROUNDS)]
+    def wait_in_the_encoder(*_: object) -> None:
+        if getattr(reading, "here", False):
+            assert drawn.wait(60)
 
-    found, drawn = at_once(read, lambda: draws(other))
-    assert drawn == pictures
-    assert all(same_bits(x, expected) for x in found)
+    def read() -> list[tuple[torch.Tensor, ...]]:
+        reading.here = True
+        found = []
+        for _ in range(2 * ROUNDS):
+            found += [(tower.encode(PROMPTS), harvest(tower, PROMPTS).x, eraser.activations(list(PROMPTS), tower))]
+        return found
+
+    def draw() -> list[bytes]:
+        try:
+            first = picture(other, loud[0])
+        finally:
+            drawn.set()
+        return [first, *(picture(other, loud[0]) for _ in range(2 * ROUNDS))]
+
+    with eraser.attach(pipe):
+        edited = picture(other, loud[0])
+        hook = tower.encoder.register_forward_pre_hook(wait_in_the_encoder)
+        found, pictures = at_once(read, draw)
+        hook.remove()
+    assert edited != plain
+    assert set(pictures) == {edited}
+    for encoded, harvested, heights in found:
+        assert same_bits(encoded, embeddings)
+        assert same_bits(harvested, embeddings.float())
+        assert same_bits(heights, activations)
 
 
 def test_attaching_and_detaching_while_another_thread_draws_gives_one_picture_or_the_other():

@@ -20,16 +20,27 @@ FILE_OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os
 
 
 def count_operations(folder: str, kill_at: int | None) -> list[int]:
-    """[operations on files under the folder so far]."""
-    count = [0]
+    """[operations on files under the folder so far]. Among them is `os.write`, by which the cache writes its blocks."""
+    count, write = [0], os.write
 
-    def hook(event: str, arguments: tuple) -> None:
-        if event in FILE_OPERATIONS and str(arguments[0]).startswith(folder):
+    def begin(file: Any) -> None:
+        """An operation on a file, which is given by its path or by its number."""
+        path = Path(f"/proc/self/fd/{file}").readlink() if isinstance(file, int) else file
+        if str(path).startswith(folder):
             count[0] += 1
             if count[0] == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    def hook(event: str, arguments: tuple) -> None:
+        if event in FILE_OPERATIONS:
+            begin(arguments[0])
+
+    def counted_write(file: int, data: bytes) -> int:
+        begin(file)
+        return write(file, data)
+
     sys.addaudithook(hook)
+    os.write = counted_write  # it has no audit event
     return count
 
 
@@ -98,8 +109,8 @@ def import_everything() -> None:
     assert StableDiffusionPipeline
     assert CLIPTextModel
     assert CLIPTokenizer
-    for name in ("commands.train", "commands.find", "commands.bench", "sae.train", "neurons.plot", "erase.card",
-                 "erase.build", "bench.run", "emblem.load", "text.harvest"):  # fmt: skip
+    for name in ("commands.train", "commands.harvest", "commands.find", "commands.bench", "sae.train", "neurons.plot",
+                 "erase.card", "erase.build", "bench.run", "emblem.load", "text.harvest", "engines.local"):  # fmt: skip
         import_module(f"snce.{name}")
 
 

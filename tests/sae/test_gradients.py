@@ -33,11 +33,13 @@ def test_the_search_finds_the_values_of_topk(seed, rows, m, k, what):
 
 
 @pytest.mark.parametrize("precision", ["int8", "bfloat16", "float32"])
-@given(seeds, st.integers(1, 700))
-def test_low_precision_confuses_only_latents_that_are_close(precision, seed, n):
-    """None of those left out activates more than one of those taken, but for a small share of |x| |w|."""
+@given(seeds, st.integers(1, 700), st.sampled_from([1.0, 30.0, 1e4]))
+def test_low_precision_confuses_only_latents_that_are_close(precision, seed, n, loud):
+    """None of those left out activates more than one of those taken, but for a small share of |x| |w|, however loud
+    other rows are."""
     rng = torch.Generator().manual_seed(seed)
     x, weight = torch.randn(n, 24, generator=rng), torch.randn(200, 24, generator=rng)
+    x[::5] *= loud
     bias = torch.randn(200, generator=rng)
     exact = x @ weight.T + bias
     taken = torch.zeros_like(exact, dtype=torch.bool).scatter_(1, strongest(x, weight, bias, 9, precision), True)
@@ -45,6 +47,16 @@ def test_low_precision_confuses_only_latents_that_are_close(precision, seed, n):
     too_low = exact.masked_fill(taken, -torch.inf).amax(1) - exact.masked_fill(~taken, torch.inf).amin(1)
     size = {"int8": 0.1, "bfloat16": 0.02, "float32": 1e-5}[precision]
     assert (too_low <= size * x.norm(dim=1) * weight.norm(dim=1).max()).all()
+
+
+def test_a_row_of_zeros_takes_the_latents_of_the_largest_biases():
+    rng = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(9, 24, generator=rng), torch.randn(200, 24, generator=rng)
+    bias = torch.randn(200, generator=rng)
+    x[4] = 0
+    for precision in ("int8", "float32"):
+        found = strongest(x, weight, bias, 9, precision)[4]
+        assert set(found.tolist()) == set(bias.topk(9).indices.tolist())
 
 
 @given(seeds, st.integers(1, 9), st.integers(1, 7))

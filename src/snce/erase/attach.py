@@ -135,7 +135,8 @@ def attach(eraser: ConceptEraser, target: Any, *, edit_negative: bool, allow_mis
     if not allow_mismatch:
         for part, tower in pairs:
             part.check(tower)
-    edited = {_key(tower) for _, tower in pairs} | set(_stations)
+    with _lock:
+        edited = {_key(tower) for _, tower in pairs} | set(_stations)
     untouched = [tower.place for tower in towers if _key(tower) not in edited]
     if untouched:
         warnings.warn(

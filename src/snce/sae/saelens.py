@@ -21,6 +21,7 @@ Begin-of-text is silent in our SAEs and was never trained on; SAELens codes what
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -131,8 +132,8 @@ def load_saelens(folder: str | Path, tower: TextTower, data: Embeddings) -> tupl
     if architecture not in ARCHITECTURES:
         hint = "; save it with save_inference_model" if architecture in ("batchtopk", "matryoshka_batchtopk") else ""
         raise SnceError(
-            f"{told.path}: SAEs of architecture {architecture!r} have no counterpart here; {', '.join(ARCHITECTURES)} "
-            f"can be brought in{hint}"
+            f"{told.path}: SAEs of architecture {repr(architecture)[:60]} have no counterpart here; "
+            f"{', '.join(ARCHITECTURES)} can be brought in{hint}"
         )
     told.refuse_unless("normalize_activations", "none", "fold it into the weights with SAELens, and save the SAE again")
     told.refuse_unless("reshape_activations", "none", "SAEs of attention heads read no token embeddings")
@@ -159,11 +160,11 @@ def load_saelens(folder: str | Path, tower: TextTower, data: Embeddings) -> tupl
 def _check_version(told: Description) -> None:
     metadata = told.entries.get("metadata")
     version = metadata.get("sae_lens_version") if isinstance(metadata, dict) else None
-    major = str(version).split(".")[0]
-    if not major.isdecimal() or int(major) < 6:
+    major = re.match(r"([0-9]{1,9})(?:\.|\Z)", str(version))  # int() refuses thousands of digits
+    if major is None or int(major[1]) < 6:
         raise SnceError(
-            f"{told.path} is no SAE of SAELens 6 or later (sae_lens_version is {version!r}); load it with a current "
-            "SAELens and save it again"
+            f"{told.path} is no SAE of SAELens 6 or later (sae_lens_version is {repr(version)[:60]}); load it with a "
+            "current SAELens and save it again"
         )
 
 

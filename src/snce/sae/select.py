@@ -57,23 +57,23 @@ def _in_float(x: Tensor, weight: Tensor, bias: Tensor, precision: Precision) -> 
 
 
 def _in_int8(x: Tensor, weight: Tensor, bias: Tensor) -> Callable[[int], Tensor]:
-    """A step for each latent, and one for all rows. What it gives is in units of the rows' step."""
-    row_step = x.abs().amax().clamp_min(1e-30) / 127
-    small = (x / row_step).round_().to(torch.int8)
+    """A step for each latent, and one for each row: the loudest row must not round the others to zero."""
+    row_steps = x.abs().amax(1, keepdim=True).clamp_min_(1e-30).div_(127)
+    small = (x / row_steps).round_().to(torch.int8)
     rounded = torch.empty(weight.shape, dtype=torch.int8)
     steps = torch.empty(len(weight))
     for part, its, into in zip(weight.split(ROWS), steps.split(ROWS), rounded.split(ROWS), strict=True):
         torch.div(part.abs().amax(1).clamp_min_(1e-30), 127, out=its)
         into.copy_((part / its[:, None]).round_())
     transposed = rounded.T
-    bias = bias / row_step
     whole = torch.empty(min(ROWS, len(x)), len(weight), dtype=torch.int32)
     buffer = torch.empty(whole.shape)
 
     def product(start: int) -> Tensor:
         rows = small[start : start + ROWS]
         n = len(rows)
-        return torch.addcmul(bias, torch._int_mm(rows, transposed, out=whole[:n]), steps, out=buffer[:n])
+        step = torch.mul(row_steps[start : start + ROWS], steps, out=buffer[:n])
+        return torch.addcmul(bias, torch._int_mm(rows, transposed, out=whole[:n]), step, out=step)
 
     return product
 

@@ -105,6 +105,7 @@ def test_half_precision_files_are_read(foreign, tower, data):
         ({"normalize_activations": "layer_norm"}, "normalize_activations is 'layer_norm'"),
         ({"reshape_activations": "hook_z"}, "attention heads"),
         ({"metadata": {"sae_lens_version": "5.11.0"}}, r"'5\.11\.0'"),
+        ({"metadata": {"sae_lens_version": "9" * 5000}}, "SAELens 6"),
         ({"metadata": {}}, "SAELens 6"),
         ({"metadata": 7}, "SAELens 6"),
         ({"d_in": "32"}, "'d_in' is '32'"),

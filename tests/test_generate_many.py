@@ -1,10 +1,15 @@
 """`snce generate --prompts`: a folder of pictures that goes on where it was interrupted."""
 
 import csv
+import shutil
 
 import pytest
+from diffusers import EulerDiscreteScheduler
 
 from snce.cli import main
+from snce.commands.generate_options import GenerateOptions
+from snce.commands.picture_files import settings_of
+from snce.pipelines import load_pipeline, pipeline_folder
 from tests.studio import TARGETS, generate
 
 PROMPTS = ["a cat", TARGETS[0], 'a hat, "red"']
@@ -15,9 +20,9 @@ def many(studio, tmp_path):
     """The command that draws them into a folder."""
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
 
-    def command(out, *more):
+    def command(out, *more, model=studio.model):
         options = ["--prompts", str(tmp_path / "prompts.txt"), "--steps", "2", *more]
-        return ["generate", studio.model, *options, "--out", str(tmp_path / out)]
+        return ["generate", str(model), *options, "--out", str(tmp_path / out)]
 
     return command
 
@@ -55,6 +60,43 @@ def test_shards_fill_one_folder_with_the_same_pictures(many, tmp_path, capsys):
     assert "2 pictures; 1 are left for other shards" in capsys.readouterr().out
     assert main(many("shared", "--shard", "2/2")) == 0
     assert pictures(tmp_path / "shared") == pictures(tmp_path / "all")
+
+
+def test_shards_are_collected_from_machines_that_have_model_and_eraser_elsewhere(studio, many, tmp_path):
+    assert main(many("all", "--eraser", str(studio.eraser))) == 0
+    assert main(many("shared", "--eraser", str(studio.eraser), "--shard", "1/2")) == 0
+    model, eraser = shutil.copytree(studio.model, tmp_path / "elsewhere"), shutil.copy(studio.eraser, tmp_path)
+    command = many("shared", "--eraser", str(eraser), "--shard", "2/2", "--workers", "1", model=model)
+    assert main(command) == 0
+    assert pictures(tmp_path / "shared") == pictures(tmp_path / "all")
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "unet", "vae", "scheduler"])
+def test_pictures_of_two_models_of_one_name_are_not_mixed(studio, many, tmp_path, capsys, part):
+    model = tmp_path / "model"
+    shutil.copytree(studio.model, model)
+    assert main(many("all", "--shard", "1/3", model=model)) == 0
+    pipe = load_pipeline(str(model))
+    others = load_pipeline(studio.other_model).components | {"scheduler": EulerDiscreteScheduler()}
+    pipe.register_modules(**{part: others[part]})
+    pipe.save_pretrained(model)
+    assert main(many("all", model=model)) == 2
+    assert f"settings.json differs in {part}): choose another --out" in " ".join(capsys.readouterr().err.split())
+    assert sorted(pictures(tmp_path / "all")) == ["000001.png"]
+
+
+def test_emblem_by_its_name_and_by_its_folder_differ_in_what_the_name_decides(tmp_path):
+    models = ("emblem", str(pipeline_folder("emblem")))
+    by_name, by_folder = (settings_of(PROMPTS, GenerateOptions(model, tmp_path), {}) for model in models)
+    assert {name for name in by_name if by_name[name] != by_folder[name]} == {"steps", "guidance_scale"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"null", b"[1, 2]", b"\xff"])
+def test_settings_that_cannot_be_read_are_told(many, tmp_path, capsys, damage):
+    assert main(many("all", "--shard", "1/9")) == 0
+    (tmp_path / "all" / "settings.json").write_bytes(damage)
+    assert main(many("all")) == 2
+    assert "settings.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import io
 import logging
 import os
 import signal
+import warnings
 
+import numpy as np
 import psutil
 import pytest
 from rich.console import Console
@@ -19,16 +21,15 @@ from snce.bench.execute import run_cell, run_cells
 from snce.bench.prompts import Sizes
 from snce.bench.rows import read_rows
 from snce.cli import main
-from snce.commands.harvest import HarvestOptions, _encode_elsewhere
+from snce.commands import harvest
 from snce.commands.picture_files import Series
 from snce.emblem.corpus import captions_for_training
+from snce.engines import ray as engine
 from snce.engines.spread import Crew, spread
 from snce.errors import SnceError
-from snce.text.harvest import harvest
-from snce.text.towers import TextTower
+from snce.text.store import EmbeddingStore
 from tests.bench.suites.tiny import NAMES, tiny_classifier, write_csv
 from tests.engines import jobs
-from tests.examples import same_bits
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray
@@ -61,6 +62,18 @@ class Killer:
                 os.kill(pid, signal.SIGKILL)
 
 
+def assert_same_rows(rows: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> None:
+    """Every column, bit for bit."""
+    assert rows.keys() == others.keys()
+    for name, column in rows.items():
+        other = others[name]
+        assert (column.dtype, column.shape) == (other.dtype, other.shape), name
+        if column.dtype == object:  # texts
+            assert np.array_equal(column, other), name
+        else:
+            assert column.tobytes() == other.tobytes(), name
+
+
 def test_every_item_is_done_once_although_a_worker_is_killed():
     killer, found = Killer(5), []
     for result in spread("ray", 2, jobs.start, ("it",), jobs.square, ((i,) for i in range(40))):
@@ -76,6 +89,32 @@ def test_more_workers_than_the_cluster_has_room_for_do_the_work_as_well():
     assert sorted(n for n, *_ in found) == list(range(12))
 
 
+def test_a_cluster_without_room_for_a_single_worker_is_told_and_waited_for(monkeypatch):
+    monkeypatch.setattr(engine, "_PATIENCE", 0.1)
+    holder = ray.remote(engine._Actor).options(num_cpus=3).remote(jobs.start, ("it",))
+    ray.get(holder.is_there.remote())
+    told = []
+
+    def free(message, *_where, **_more):
+        told.append(str(message))
+        ray.kill(holder)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", free)
+        found = list(spread("ray", 2, jobs.start, ("it",), jobs.square, ((i,) for i in range(6))))
+    assert sorted(n for n, *_ in found) == list(range(6))
+    assert len(told) == 1
+    assert "2 are asked for, each with 1 CPU; on the Ray cluster, 0 of 3 CPUs are free" in told[0]
+
+
+def test_a_worker_whose_model_is_another_one_ends_the_command(studio, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(harvest, "name_for_workers", lambda _: studio.other_model)
+    command = ["harvest", studio.model, "--prompts", str(studio.prompts), "--out", str(tmp_path)]
+    assert main([*command, "--engine", "ray", "--workers", "1"]) == 2
+    assert "has other files under the same names: text_encoder" in " ".join(capsys.readouterr().err.split())
+
+
 def test_errors_are_told_as_they_were_raised():
     with pytest.raises(SnceError, match=r"^the third is refused$"):
         list(spread("ray", 1, jobs.start, ("it",), jobs.refuse, ((i,) for i in range(9))))
@@ -88,20 +127,18 @@ def test_work_that_kills_its_process_every_time_ends_the_run():
         list(spread("ray", 1, jobs.start, ("it",), jobs.die, [(1,)]))
 
 
-def test_embeddings_of_emblem_are_the_same_although_a_worker_is_killed(emblem, tmp_path):
-    tower, prompts = TextTower.from_pipeline(emblem), captions_for_training(600, 0)
-    options = HarvestOptions("emblem", tmp_path, engine="ray", device="cpu")
-    killer = Killer(3)
+def test_embeddings_of_emblem_are_the_same_although_a_worker_is_killed(tmp_path, monkeypatch):
+    command = ["harvest", "emblem", "--captions", "1600", "--device", "cpu", "--workers", "2"]
+    assert main([*command, "--out", str(tmp_path / "near")]) == 0
+    killer, put = Killer(2), EmbeddingStore.put
 
-    def encode(blocks):
-        for result in _encode_elsewhere(options, tower, 2, blocks):
-            yield result
-            killer()
+    def put_and_kill(self, block, x):
+        put(self, block, x)
+        killer()
 
-    far = harvest(tower, prompts, tmp_path / "far", batch_size=32, encode=encode)
-    near = harvest(tower, prompts, tmp_path / "near", batch_size=32)
+    monkeypatch.setattr(EmbeddingStore, "put", put_and_kill)
+    assert main([*command, "--out", str(tmp_path / "far"), "--engine", "ray"]) == 0
     assert killer.killed
-    assert same_bits(far.x, near.x)
     for name in ("embeddings.npy", "checksums.bin"):
         files = [next((tmp_path / place).rglob(name)).read_bytes() for place in ("far", "near")]
         assert files[0] == files[1]
@@ -148,7 +185,7 @@ def test_cells_of_the_benchmark_are_the_same_although_a_worker_is_killed(tmp_pat
         run_cell(near, cell, tmp_path / "near" / "parts")
     for cell in cells:
         rows = [read_rows([tmp_path / place / "parts" / f"{cell.key}.parquet"])[0] for place in ("near", "far")]
-        assert repr(rows[0]) == repr(rows[1])
+        assert_same_rows(*rows)
         strips = [(tmp_path / place / "parts" / f"{cell.key}.png").read_bytes() for place in ("near", "far")]
         assert strips[0] == strips[1]
 
@@ -173,7 +210,7 @@ def test_suites_are_the_same_although_a_worker_is_killed(studio, tmp_path, monke
     assert main([*command, "--out", "far", "--engine", "ray", "--workers", "2"]) == 0
     assert killer.killed
     near, far = (read_rows([tmp_path / place / "results.parquet"])[0] for place in ("near", "far"))
-    assert repr(near) == repr(far)
+    assert_same_rows(near, far)
     drawn = [
         {str(p.relative_to(tmp_path / place)): p.read_bytes() for p in (tmp_path / place / "pictures").rglob("*.png")}
         for place in ("near", "far")

@@ -1,7 +1,11 @@
 """Tokens a block at a time are those of all prompts at once, whatever a pipeline pads to."""
 
+import sys
+
 import pytest
 import torch
+from benchmarks.machine import PeakMemory
+from benchmarks.scale import ClipTokens
 
 from snce.errors import SnceError
 from snce.text.blocks import TokenBlocks
@@ -33,6 +37,15 @@ def test_blocks_are_slices_of_all_tokens(tower, kind, chunk):
         part = blocks[start : start + 4]
         assert torch.equal(part.ids, whole.ids[start : start + 4])
         assert whole.mask is None or torch.equal(part.mask, whole.mask[start : start + 4])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_of_all_tokens_no_more_than_a_byte_per_position_is_kept_or_held():
+    prompts = ["a"] * 400_000
+    TokenBlocks(ClipTokens(), prompts[:5000])  # what the libraries set up at their first use
+    with PeakMemory() as memory:
+        blocks = TokenBlocks(ClipTokens(), prompts)
+    assert memory.above < 1.5 * blocks.kinds.numel()
 
 
 def test_other_tokens_have_another_digest(tower):

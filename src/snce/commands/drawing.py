@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,12 +12,13 @@ from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from snce.commands.console import on_terminal, open_pipeline
-from snce.engines.spread import for_all_workers, spread, workers_of
+from snce.engines.spread import check_same, for_all_workers, spread, workers_of
 from snce.errors import SnceError
 from snce.pipelines import name_for_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from PIL.Image import Image
 
@@ -31,14 +33,33 @@ def open_eraser(options: GenerateOptions) -> ConceptEraser | None:
     Raises:
         SnceError: one is damaged or not to be had.
     """
-    from snce.commands.hub_files import local_file
     from snce.erase.eraser import ConceptEraser
 
     if not options.eraser:
         return None
-    erasers = (ConceptEraser.load(local_file(name, ConceptEraser.hub_file)) for name in options.eraser)
-    eraser = reduce(or_, erasers)
+    eraser = reduce(or_, map(ConceptEraser.load, _eraser_files(options)))
     return eraser if options.strength is None else eraser.with_strength(options.strength)
+
+
+def _eraser_files(options: GenerateOptions) -> list[Path]:
+    from snce.commands.hub_files import local_file
+    from snce.erase.eraser import ConceptEraser
+
+    return [local_file(name, ConceptEraser.hub_file) for name in options.eraser]
+
+
+def inputs_of(pipe: Any, options: GenerateOptions) -> dict[str, str]:
+    """What pictures are drawn with: fingerprints of the pipeline's parts and of the eraser files, in 16 hex digits, and
+    the classes that decide the rest. Names do not tell: a path may hold another model by now, or on another machine."""
+    from torch import nn
+
+    from snce.text.fingerprint import weights_fingerprint
+
+    parts = sorted(pipe.components.items())
+    models = {name: weights_fingerprint(part) for name, part in parts if isinstance(part, nn.Module)}
+    files = (hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in _eraser_files(options))
+    erasers = {f"eraser {i}": digest for i, digest in enumerate(files, 1)}
+    return {"pipeline": type(pipe).__name__, "scheduler": type(pipe.scheduler).__name__, **models, **erasers}
 
 
 def check_draws(pipe: Any) -> None:
@@ -53,15 +74,21 @@ def check_draws(pipe: Any) -> None:
 
 
 def pictures(
-    pipe: Any, eraser: ConceptEraser | None, prompts: Sequence[tuple[int, str]], options: GenerateOptions
+    pipe: Any,
+    eraser: ConceptEraser | None,
+    prompts: Sequence[tuple[int, str]],
+    options: GenerateOptions,
+    inputs: dict[str, str] | None = None,
 ) -> Iterator[tuple[int, Image]]:
     """A picture for each numbered prompt, as they are done, with a progress bar.
 
     Args:
         pipe: for this process; workers load their own.
+        inputs: `inputs_of` these, where they are known by now.
 
     Raises:
-        SnceError: an option that the pipeline does not know, an eraser for another text encoder, a lost worker.
+        SnceError: an option that the pipeline does not know, an eraser for another text encoder, a lost worker, or one
+            with another model or eraser.
     """
     from rich.progress import Progress
 
@@ -74,7 +101,8 @@ def pictures(
             erasers = tuple(map(for_all_workers, options.eraser))
             theirs = replace(options, model=name_for_workers(options.model), eraser=erasers)
             gpu = options.device != "cpu"
-            done = spread(options.engine, workers, _Worker.start, (theirs,), _Worker.draw, prompts, gpu)
+            place = (theirs, inputs or inputs_of(pipe, options))
+            done = spread(options.engine, workers, _Worker.start, place, _Worker.draw, prompts, gpu)
         for i, image in done:
             bar.advance(task, 1 if workers else 0)
             yield i, image
@@ -160,11 +188,13 @@ class _Worker:
     options: GenerateOptions
 
     @classmethod
-    def start(cls, options: GenerateOptions) -> None:
-        cls.pipe, cls.options = open_pipeline(options.model, options.device), options
-        eraser = open_eraser(options)
+    def start(cls, options: GenerateOptions, inputs: dict[str, str]) -> None:
+        """inputs: the driver's."""
+        pipe, eraser = open_pipeline(options.model, options.device), open_eraser(options)
+        check_same(inputs_of(pipe, options), inputs)
         if eraser is not None:
-            _attach(eraser, cls.pipe, options)
+            _attach(eraser, pipe, options)
+        cls.pipe, cls.options = pipe, options
 
     @classmethod
     def draw(cls, number: int, prompt: str) -> tuple[int, Image]:

@@ -27,7 +27,7 @@ def run_generate(options: GenerateOptions) -> None:
 
     Raises:
         SnceError: an eraser that is damaged, not to be had, or for another text encoder; a picture that cannot be
-            written; a folder with other pictures; workers that were lost.
+            written; a folder with other pictures; workers that were lost, or that have another model or eraser.
     """
     from snce.commands.drawing import check_draws, open_eraser
 
@@ -61,14 +61,15 @@ def _draw_few(pipe: Any, eraser: "ConceptEraser | None", prompts: list[str], opt
 
 
 def _draw_many(pipe: Any, eraser: "ConceptEraser | None", prompts: list[str], options: GenerateOptions) -> None:
-    from snce.commands.drawing import pictures
+    from snce.commands.drawing import inputs_of, pictures
     from snce.commands.firing import fired_concepts
     from snce.commands.picture_files import Series
     from snce.engines.shards import shard
 
     mine = shard(list(enumerate(prompts)), options.shard)
-    series = Series(options.out, prompts, options)
-    for i, image in pictures(pipe, eraser, [item for item in mine if not series.has(item[0])], options):
+    inputs = inputs_of(pipe, options)
+    series = Series(options.out, prompts, options, inputs)
+    for i, image in pictures(pipe, eraser, [item for item in mine if not series.has(item[0])], options, inputs):
         series.put(i, image)
     series.write_list(None if eraser is None else fired_concepts(eraser, pipe, prompts))
     left = sum(not series.has(i) for i in range(len(prompts)))

@@ -11,7 +11,7 @@ import tyro
 from snce.commands.console import check_folder, on_terminal, open_pipeline, stdout
 from snce.commands.corpus import cache_of, call_options, tower_folder, training_prompts
 from snce.commands.train import TrainOptions
-from snce.engines.spread import check_engine, spread, workers_of
+from snce.engines.spread import check_engine, check_same, spread, workers_of
 from snce.errors import SnceError
 from snce.pipelines import name_for_workers
 
@@ -81,8 +81,8 @@ def run_harvest(options: HarvestOptions) -> None:
     """Encode what is not in DIR/embeddings yet.
 
     Raises:
-        SnceError: no prompts, an unknown model, a folder that cannot be written, no room for the embeddings, or
-            workers that were lost.
+        SnceError: no prompts, an unknown model, a folder that cannot be written, no room for the embeddings, workers
+            that were lost, or that have another text encoder.
     """
     from snce.text.harvest import harvest
     from snce.text.towers import TextTower
@@ -101,6 +101,7 @@ def run_harvest(options: HarvestOptions) -> None:
         stdout().print(
             f"{cache}: {n:,} prompts x {positions} positions x {width}, {size:.2f} GB", soft_wrap=True, markup=False
         )
+        del data  # before the next tower's take memory
     command = shlex.join(["snce", "train", options.model, *_given(options), "--out", str(options.out)])
     stdout().print(f"Next: {command}", soft_wrap=True, markup=False)
 
@@ -115,7 +116,8 @@ def _given(options: HarvestOptions) -> list[str]:
 def _encode_elsewhere(
     options: HarvestOptions, tower: "TextTower", workers: int, blocks: "Iterable[tuple[int, Tokens]]"
 ) -> "Iterator[tuple[int, np.ndarray]]":
-    place = (name_for_workers(options.model), options.device, tower.place, call_options(options.max_sequence_length))
+    model, call = name_for_workers(options.model), call_options(options.max_sequence_length)
+    place = (model, options.device, tower.place, call, tower.fingerprint)
     gpu = options.device != "cpu"
     return spread(options.engine, workers, _Worker.start, place, _Worker.encode, blocks, gpu)
 
@@ -126,10 +128,13 @@ class _Worker:
     tower: "TextTower"
 
     @classmethod
-    def start(cls, model: str, device: str, place: str, call: dict[str, Any]) -> None:
+    def start(cls, model: str, device: str, place: str, call: dict[str, Any], fingerprint: str) -> None:
+        """fingerprint: of the driver's tower, by which the cache knows whose embeddings it holds."""
         from snce.text.towers import TextTower
 
-        cls.tower = TextTower.from_pipeline(open_pipeline(model, device), place, **call)
+        tower = TextTower.from_pipeline(open_pipeline(model, device), place, **call)
+        check_same({tower.name: tower.fingerprint}, {tower.name: fingerprint})
+        cls.tower = tower
 
     @classmethod
     def encode(cls, number: int, tokens: "Tokens") -> "tuple[int, np.ndarray]":

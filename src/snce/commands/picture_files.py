@@ -7,14 +7,14 @@ import hashlib
 import io
 import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snce.commands.console import stdout
 from snce.errors import SnceError
 from snce.storage import replacing, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from PIL.Image import Image
@@ -28,20 +28,27 @@ class Series:
     """A folder with a picture for each of a list of prompts: 000001.png and so on, prompts.csv, settings.json.
 
     Raises:
-        SnceError: the folder has pictures of other prompts or settings, or cannot be written.
+        SnceError: the folder has pictures of other prompts, settings, models or erasers, or cannot be written.
     """
 
-    def __init__(self, folder: Path, prompts: Sequence[str], options: GenerateOptions) -> None:
+    def __init__(
+        self, folder: Path, prompts: Sequence[str], options: GenerateOptions, inputs: Mapping[str, str]
+    ) -> None:
+        """inputs: see `snce.commands.drawing.inputs_of`."""
         self.folder, self.prompts = folder, prompts
-        settings = settings_of(prompts, options)
+        settings = settings_of(prompts, options, inputs)
         path = folder / _SETTINGS
         try:
-            there = path.read_text(encoding="utf-8") if path.exists() else None
-        except (OSError, UnicodeDecodeError) as error:
-            raise SnceError(f"cannot read {path}: {error}") from error
-        if there not in (None, settings):
-            raise SnceError(f"{folder} has pictures of other prompts or settings ({path}): choose another --out")
-        write_text(path, settings)
+            there = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else settings
+        except (OSError, ValueError, TypeError) as error:
+            raise SnceError(f"cannot read {path}: {error}; choose another --out") from error
+        other = [name for name in {**settings, **there} if there.get(name) != settings.get(name)]
+        if other:
+            raise SnceError(
+                f"{folder} has pictures of other prompts or settings ({path} differs in {', '.join(other)}): choose "
+                "another --out"
+            )
+        write_text(path, json.dumps(settings, indent=1) + "\n")
 
     def file(self, number: int) -> Path:
         """Of the picture of prompt `number`, counted from 0."""
@@ -64,18 +71,19 @@ class Series:
         write_text(self.folder / "prompts.csv", text.getvalue())
 
 
-def settings_of(prompts: Sequence[str], options: GenerateOptions) -> str:
-    """All that decides what the pictures look like."""
-    from snce.commands.hub_files import local_file
-    from snce.erase.eraser import ConceptEraser
+def settings_of(prompts: Sequence[str], options: GenerateOptions, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """All that decides what the pictures look like; the same on all machines, wherever the model and erasers lie."""
+    from snce.commands.drawing import defaults
 
-    names = ("model", "strength", "negative_prompt", "seed", "steps", "guidance_scale", "height", "width")
-    files = [local_file(name, ConceptEraser.hub_file) for name in options.eraser]
-    settings = {name: getattr(options, name) for name in names} | {
-        "erasers": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
+    names = ("strength", "negative_prompt", "seed", "height", "width")
+    steps, guidance = defaults(options)  # they depend on the model's name
+    return {
         "prompts": hashlib.sha256("\n".join(prompts).encode()).hexdigest(),
+        **{name: getattr(options, name) for name in names},
+        "steps": steps,
+        "guidance_scale": guidance,
+        **inputs,
     }
-    return json.dumps(settings, indent=1) + "\n"
 
 
 def write_images(images: Sequence[Image], options: GenerateOptions) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,8 @@ _AHEAD = 2
 """Items per actor that are handed out at once: one in work, one on its way."""
 _TRIES_AGAIN = 3
 """How often an item is given to another process after the loss of its own. Others may be lost any number of times."""
+_PATIENCE = 30.0
+"""Seconds without a single actor, after which the user is told what is waited for."""
 
 
 def check_installed() -> None:
@@ -48,7 +51,7 @@ def in_actors(
     """What `work(*item)` returns for each of `items`, as they are done.
 
     Runs on the cluster that RAY_ADDRESS names or this machine belongs to (`ray start`); where there is none, on one of
-    this machine alone, which ends with the work.
+    this machine alone, which ends with the work. Warns if the cluster has had no room for an actor for half a minute.
 
     Args:
         start: is called with `arguments` once in each actor, before its work, and again in one that is made anew.
@@ -69,9 +72,15 @@ def in_actors(
         # an actor for which the cluster has no room yet gets no work; the others do it
         arriving = {actor.is_there.remote(): actor for actor in actors}
         running: dict[Any, Any] = {}
+        patience: float | None = _PATIENCE
         try:
             while running or (arriving and more):
-                (ref,), _ = ray.wait([*running, *arriving])
+                done, _ = ray.wait([*running, *arriving], timeout=patience)
+                patience = None  # there is an actor, or the user knows
+                if not done:
+                    _warn_of_waiting(workers, gpus)
+                    continue
+                (ref,) = done
                 result = ray.get(ref)
                 is_new = ref in arriving
                 actor, room = (arriving.pop(ref), _AHEAD) if is_new else (running.pop(ref), 1)
@@ -93,6 +102,20 @@ def in_actors(
         finally:
             for actor in actors:
                 ray.kill(actor)
+
+
+def _warn_of_waiting(workers: int, gpus: int) -> None:
+    import ray  # pyright: ignore[reportMissingImports]
+
+    has, free = ray.cluster_resources(), ray.available_resources()
+    kinds = ("CPU", "GPU") if gpus else ("CPU",)
+    each = " and ".join(f"1 {kind}" for kind in kinds)
+    there = " and ".join(f"{free.get(kind, 0):g} of {has.get(kind, 0):g} {kind}s" for kind in kinds)
+    warnings.warn(
+        f"no worker has begun after {_PATIENCE:g} s: {workers} are asked for, each with {each}; on the Ray cluster, "
+        f"{there} are free. The work begins when the first has room and is ready (`ray status` tells what is in use)",
+        stacklevel=3,
+    )
 
 
 class _Actor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     T = TypeVar("T")
 
@@ -81,6 +82,28 @@ def check_engine(engine: str, workers: int | None) -> None:
 def workers_of(engine: Engine, workers: int | None) -> int | None:
     """How many processes to work in: for Ray, one per core of this machine if not given; None for this process."""
     return os.cpu_count() or 1 if engine == "ray" and workers is None else workers
+
+
+def check_same(here: Mapping[str, str], driver: Mapping[str, str]) -> None:
+    """For a worker, which opens models and files by their names: they may mean something else on its machine.
+
+    Args:
+        here: what it has opened, by fingerprints.
+        driver: what the process that started it has.
+
+    Raises:
+        SnceError: they differ.
+    """
+    other = [
+        f"{what} {here.get(what, 'missing')} in place of {driver.get(what, 'none')}"
+        for what in {**driver, **here}
+        if here.get(what) != driver.get(what)
+    ]
+    if other:
+        raise SnceError(
+            f"the worker on {platform.node()} has other files under the same names: {', '.join(other)}; put the same "
+            "files on all machines (of a hub name, the cache of one may hold an older revision)"
+        )
 
 
 def for_all_workers(name: str) -> str:

@@ -49,8 +49,7 @@ class TokenBlocks:
     def _survey(self) -> bool:
         """Whether all prompts got one length. If not, the longest of them is known now."""
         ids, masks = hashlib.sha256(), hashlib.sha256()
-        kinds: list[Tensor] = []
-        cut, shown = 0, []
+        cut, shown, one_length = 0, [], True
         for start in range(0, len(self._prompts), self._chunk):
             rows = slice(start, start + self._chunk)
             tokens = self[rows]
@@ -61,11 +60,15 @@ class TokenBlocks:
             else:
                 masks.update(tokens.mask.numpy().tobytes())
                 self._remember_longest(start, tokens.mask.sum(1))
-            kinds.append(self._tower.kinds(tokens))
-        if len({part.shape[1] for part in kinds}) > 1:
+            kinds = self._tower.kinds(tokens)
+            if start == 0:  # filled in place: parts that are joined in the end would be in memory twice
+                self.kinds = torch.empty((len(self._prompts), kinds.shape[1]), dtype=kinds.dtype)
+            one_length = one_length and kinds.shape[1] == self.kinds.shape[1]
+            if one_length:
+                self.kinds[rows] = kinds
+        if not one_length:
             return False
-        warn_truncated(shown, cut, kinds[0].shape[1], stacklevel=5)
-        self.kinds = torch.cat(kinds)
+        warn_truncated(shown, cut, self.kinds.shape[1], stacklevel=5)
         self.digest = ids.hexdigest() + masks.hexdigest()
         return True
 

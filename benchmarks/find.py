@@ -1,8 +1,8 @@
 """What it costs to find the neurons of 1 and of 200 concepts among 12,288 latents: time beside the bare product with
 the SAE's encoder, and memory beside the formula. For docs/speed.md.
 
-python -m benchmarks.find --out build/find                     a share of the prompts, in a few minutes
-python -m benchmarks.find --out build/find --whole             all of them, for all concepts at once
+python -m benchmarks.find --out build/find --threads 1              a share of the prompts, in a few minutes
+python -m benchmarks.find --out build/find --threads 1 --whole      all of them, for all concepts at once
 python benchmarks/document.py docs/speed.md find build/find/find.md
 
 Embeddings of 30,000 prompts (77 positions of width 768, float16) are written to a memory-mapped file, a block at a
@@ -10,8 +10,8 @@ time: noise, and in the target prompts of each concept the encoder row of its la
 known. Every prompt that is no target of a concept is a neutral one. The SAE is random, of a prompt code with k = 32.
 
 Times are CPU seconds of one process. On a share of the prompts, product and search for 1 concept take turns; then all
-concepts are searched for at once, on all prompts with --whole. The product is x @ W_enc.T in float32, which the search
-computes in, on embeddings that are converted as it converts them.
+concepts are searched for at once, on all prompts with --whole, between two runs of the product on the share. The
+product is x @ W_enc.T in float32, which the search computes in, on embeddings that are converted as it converts them.
 """
 
 from __future__ import annotations
@@ -121,6 +121,14 @@ def measure_time(folder: Path, share: int, rounds: int) -> dict[str, Any]:
     return {"prompts": share, "rounds": rounds, "cpu_seconds": in_turns(work, rounds)}
 
 
+def measure_product(folder: Path, share: int) -> float:
+    """CPU seconds of the product alone, on the first `share` prompts."""
+    import torch
+
+    sae, data = make_sae(), read_embeddings(folder, share)
+    return in_turns({"product": lambda: product(sae, data, torch.float32)}, 1)["product"][0]
+
+
 def measure_memory(folder: Path, prompts: int, concepts: int) -> dict[str, Any]:
     """Peak memory of one search for all concepts, and whether it found what is known."""
     from snce.neurons.find import find_bytes, find_many
@@ -143,7 +151,7 @@ def measure_memory(folder: Path, prompts: int, concepts: int) -> dict[str, Any]:
 
 
 def rows(result: dict[str, Any]) -> Iterator[str]:
-    timed, memory = result["time"], result["memory"]
+    timed, memory, around = result["time"], result["memory"], result["around"]
     seconds, n = timed["cpu_seconds"], timed["prompts"]
     bare = median(seconds["product"]) / n
     each, cpu = memory["cpu_seconds"] / memory["prompts"], memory["cpu_seconds"]
@@ -152,7 +160,8 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     yield f"| bare product, float32 | {1000 * bare:.2f} | 1 |"
     speed = ratio(seconds["product"], seconds["search"])
     yield f"| 1 concept | {1000 * median(seconds['search']) / n:.2f} | {speed} |"
-    yield f"| {memory['concepts']} concepts at once | {1000 * each:.2f} | {bare / each:.2f} |"
+    speed = ratio([spent / n for spent in around], [each] * len(around))
+    yield f"| {memory['concepts']} concepts at once | {1000 * each:.2f} | {speed} |"
     yield f"| bare product, bfloat16, for comparison | {1000 * median(seconds['bfloat16']) / n:.2f} | |"
     yield ""
     columns = ("prompts", "embeddings on disk", "concepts", "right neuron first", "CPU s", "peak memory of the process")
@@ -164,12 +173,14 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
         f"{memory['formula_bytes'] / 1e6:.0f} MB |"
     )
     yield ""
+    runs = " and ".join(f"{1000 * spent / n:.2f}" for spent in around)
     yield (
         f"Product and 1 concept: {n:,} prompts, medians of {timed['rounds']} turns, with the "
         f"{'95 % interval' if timed['rounds'] > 5 else 'lowest and the highest'}. "
-        f"All concepts at once: {memory['prompts']:,} of {result['prompts']:,} prompts, once. Memory: above the "
-        f"{WIDTH} x {LATENTS:,} SAE and the memory-mapped file; with the SAE and the libraries the process held "
-        f"{memory['process_bytes'] / 1e6:.0f} MB of its own. {result['machine']}."
+        f"All concepts at once: {memory['prompts']:,} of {result['prompts']:,} prompts, once, against runs of the "
+        f"product before and after ({runs} CPU ms). Memory: above the {WIDTH} x {LATENTS:,} SAE and the memory-mapped "
+        f"file; with the SAE and the libraries the process held {memory['process_bytes'] / 1e6:.0f} MB of its own. "
+        f"{result['machine']}."
     )
 
 
@@ -196,11 +207,14 @@ def main() -> None:
     try:
         in_process(threads, make_embeddings, folder, searched, args.concepts)
         timed, _ = in_process(threads, measure_time, folder, share, args.rounds)
+        before, _ = in_process(threads, measure_product, folder, share)
         memory, _ = in_process(threads, measure_memory, folder, searched, args.concepts)
+        after, _ = in_process(threads, measure_product, folder, share)
     finally:
         if not args.keep:
             shutil.rmtree(folder)
-    result = {"prompts": args.prompts, "time": timed, "memory": memory, "machine": machine(threads)}
+    result = {"prompts": args.prompts, "time": timed, "memory": memory, "around": [before, after]}
+    result["machine"] = machine(threads)
     write_text(args.out / "find.json", json.dumps(result, indent=1) + "\n")
     text = "\n".join(rows(result)) + "\n"
     write_text(args.out / "find.md", text)

@@ -1,19 +1,20 @@
 """What an eraser adds to the text encoder: CPU time per prompt and memory, for 1, 10 and 100 concepts, beside edits
 that take the whole SAE. For docs/speed.md.
 
-python -m benchmarks.inference --out build/inference
+python -m benchmarks.inference --out build/inference --threads 1
 python benchmarks/document.py docs/speed.md inference build/inference/inference.md
 
-Two text encoders: CLIP ViT-L/14 of the size that Stable Diffusion 1.x has, with random weights (time does not ask what
-the weights are), and Emblem's. One prompt at a time. An eraser has one neuron for each concept; either all of them
-fire, or none does, as in most prompts. Three figures of each:
+Two pipelines: one with a CLIP ViT-L/14 of the size that Stable Diffusion 1.x has, with random weights (time does not
+ask what the weights are), and Emblem. One prompt at a time. An eraser has one neuron for each concept; either all of
+them fire, or none does, as in most prompts. Figures of each:
 
 - the edit alone, called by itself on the encoder's output, time after time;
-- the edit in place, within a call of the encoder, where its code and its numbers are no longer in the caches: this is
-  what it costs;
-- whole calls of the encoder, with each eraser attached and with none, in turns. It is attached before the clock runs,
-  as it is once in a pipeline's life, and a call that is not counted goes before those that are. The encoder without
-  an eraser takes two of the turns: what the second adds to the first is the noise of the machine.
+- the edit in place, within a call of the pipeline's `encode_prompt`, where its code and its numbers are no longer in
+  the caches, and what an eraser that is attached to a pipeline does around `encode_prompt`, in the same call: both
+  together are what it costs, and both are compared with the encoder's time in that call;
+- whole calls of `encode_prompt`, with each eraser attached and with none, in turns. It is attached before the clock
+  runs, as it is once in a pipeline's life, and a call that is not counted goes before those that are. The pipeline
+  without an eraser takes two of the turns: what the second adds to the first is the noise of the machine.
 
 Peers, as `snce.bench.methods` has them, on a random SAE: ItD codes and reconstructs every prompt with its whole SAE
 before it decides whether to edit it; Concept Steerers add one change, made beforehand, to every prompt there is.
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from snce.erase.eraser import ConceptEraser
-    from snce.text.towers import TextTower
 
 CONCEPTS = (1, 10, 100)
+PROMPT = "a red cigarette and a church, noto style"
 EDITS = 20
 """Times in a row that an edit is called in a turn."""
 
@@ -57,31 +58,14 @@ SIZES = {
 }
 
 
-def clip_vit_l() -> TextTower:
-    """The text encoder of Stable Diffusion 1.x, with random weights."""
+def pipeline_of(which: str) -> Any:
     import torch
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from benchmarks.sd14_shapes import make_pipeline
 
-    from snce.text.towers import TextTower
+    from snce.emblem.load import load
 
     torch.manual_seed(0)
-    config = CLIPTextConfig(
-        vocab_size=49_408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-        max_position_embeddings=77, hidden_act="quick_gelu", bos_token_id=49_406, eos_token_id=49_407,
-        pad_token_id=49_407,
-    )  # fmt: skip
-    return TextTower(CLIPTextModel(config).eval(), None, "final_layer_norm")
-
-
-def prompt_of(tower: TextTower, which: str) -> Any:
-    """Token ids of one prompt, [1, positions]."""
-    import torch
-
-    if which == "emblem":
-        return tower.tokenize(["a red cigarette and a church, noto style"]).ids
-    ids = torch.full((1, 77), 49_407)
-    ids[0, 0], ids[0, 1:13] = 49_406, torch.randint(0, 49_000, (12,), generator=torch.Generator().manual_seed(1))
-    return ids
+    return load() if which == "emblem" else make_pipeline([PROMPT])
 
 
 def eraser_of(n: int, width: int, fingerprint: str, fires: bool) -> ConceptEraser:
@@ -111,15 +95,15 @@ def measure(which: str, rounds: int) -> dict[str, Any]:
 
     from snce.bench.methods.itd import DeactivationErasure
     from snce.bench.methods.steerers import SteeringErasure, steering
-    from snce.emblem.load import load
     from snce.erase.edit import activations, amounts
     from snce.sae.config import SAEConfig
     from snce.sae.model import SparseAutoencoder
     from snce.text.positions import BEGIN, WORD
     from snce.text.towers import TextTower
 
-    tower = clip_vit_l() if which == "full" else TextTower.from_pipeline(load())
-    ids = prompt_of(tower, which)
+    pipe = pipeline_of(which)
+    tower = TextTower.from_pipeline(pipe)
+    ids = tower.tokenize([PROMPT]).ids
     seen: list[Any] = []
     handle = tower.module.register_forward_hook(lambda _m, _i, output: seen.append(output))
     with torch.no_grad():
@@ -148,8 +132,8 @@ def measure(which: str, rounds: int) -> dict[str, Any]:
     work |= {"itd edit": lambda: itd.edit(x, kinds), "steerers edit": lambda: steerers.edit(x, kinds)}
     with torch.no_grad():
         edits = in_turns(work, rounds, {name: EDITS for name in work if name not in ("encoder", "itd edit")})
-        placed = in_place(tower, ids, erasers, {"itd": itd, "steerers": steerers}, kinds, rounds)
-        whole = whole_calls(tower, ids, erasers, rounds, size.calls)
+        placed = in_place(pipe, tower, PROMPT, erasers, {"itd": itd, "steerers": steerers}, kinds, rounds)
+        whole = whole_calls(pipe, PROMPT, erasers, rounds, size.calls)
     nbytes = {name: eraser.nbytes for name, eraser in erasers.items()}
     return {
         "positions": x.shape[1],
@@ -163,17 +147,18 @@ def measure(which: str, rounds: int) -> dict[str, Any]:
 
 
 def rows(results: dict[str, Any], which: list[str]) -> Iterator[str]:
-    yield "| text encoder | edit | memory | alone, CPU ms | in place, CPU ms | in place, of the encoder | whole calls |"
-    yield "|---|---|---|---|---|---|---|"
+    columns = ("text encoder", "edit", "memory", "alone, CPU ms", "in place, CPU ms", "around the call, CPU ms")
+    yield f"| {' | '.join(columns)} | both, of the encoder | whole calls |"
+    yield "|---|---|---|---|---|---|---|---|"
     for key in which:
         it = results[key]
         encoder, calls = median(it["cpu_seconds"]["encoder"]), it["whole_calls"]
         for name, times in calls.items():
             added = percent([b / a - 1 for a, b in zip(calls["none"], times, strict=True)])
             if name == "none":
-                yield f"| {SIZES[key].name}, {1000 * encoder:.1f} CPU ms | none | | | | | |"
+                yield f"| {SIZES[key].name}, {1000 * encoder:.1f} CPU ms | none | | | | | | |"
             elif name == AGAIN:
-                yield f"| | {AGAIN} | | | | | {added} |"
+                yield f"| | {AGAIN} | | | | | | {added} |"
             else:
                 n, state = name.split()
                 told = f"{n} concept{'s' if n != '1' else ''}, {'silent' if state == 'silent' else 'all fire'}"
@@ -184,11 +169,11 @@ def rows(results: dict[str, Any], which: list[str]) -> Iterator[str]:
 
 def cells(it: dict[str, Any], name: str) -> str:
     alone, placed = median(it["cpu_seconds"][f"{name} edit"]), it["in_place"][name]
-    encoder = median(it["cpu_seconds"]["encoder"])
     nbytes = it["bytes"][name]
     size = f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:.1f} KB"
-    share = percent([spent / encoder for spent in placed])
-    return f"{size} | {1000 * alone:.3f} | {1000 * median(placed):.3f} | {share}"
+    edit, watching = (1000 * median(getattr(call, part) for call in placed) for part in ("edit", "watching"))
+    share = percent([(call.edit + call.watching) / call.encoder for call in placed])
+    return f"{size} | {1000 * alone:.3f} | {edit:.3f} | {watching:.3f} | {share}"
 
 
 def percent(values: list[float]) -> str:

@@ -61,11 +61,14 @@ def machine(threads: int) -> str:
 
 
 class PeakMemory:
-    """The most memory of its own that the process held within the block, above what it held before; bytes. Pages of a
-    memory-mapped file are not counted: the system takes them back when it likes."""
+    """The most memory of its own that a process (this one) held within the block, above what it held before; bytes.
+    Pages of a memory-mapped file are not counted: the system takes them back when it likes."""
+
+    def __init__(self, process: int | None = None) -> None:
+        self._process = process
 
     def __enter__(self) -> PeakMemory:
-        self._before = self.peak = _anonymous()
+        self._before = self.peak = anonymous(self._process)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -78,11 +81,12 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(0.002):
-            self.peak = max(self.peak, _anonymous())
+            self.peak = max(self.peak, anonymous(self._process))
 
 
-def _anonymous() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+def anonymous(process: int | None = None) -> int:
+    """Bytes that a process (this one) holds of its own, without pages of files."""
+    for line in Path(f"/proc/{process or 'self'}/status").read_text().splitlines():
         if line.startswith("RssAnon"):
             return 1024 * int(line.split()[1])
     raise SystemExit("memory is measured on Linux only")

@@ -1,9 +1,11 @@
 """Training the same SAE on the same tensors with snce and its peers, in turns: docs/speed.md.
 
 make peers                                    environments of the peers, in .venv-peers
-python -m benchmarks.sae_training --out build/sae_training [--tokens N] [--only emblem]
-(build/sae_training/sae_training.png is docs/speed-training.png)
-python benchmarks/document.py docs/speed.md training build/sae_training/table.md
+python -m benchmarks.sae_training --out build/sae_training --threads 1 [--tokens N] [--only emblem]
+python -m benchmarks.sae_training --out build/sae_training --threads 2
+python benchmarks/document.py docs/speed.md training build/sae_training/threads-1.md
+python benchmarks/document.py docs/speed.md training-two-threads build/sae_training/threads-2.md
+(build/sae_training/threads-1.png is docs/speed-training.png)
 """
 
 from __future__ import annotations
@@ -11,15 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.machine import PeakMemory, machine
 from benchmarks.sae_training_data import DATA, Made
 from benchmarks.sae_training_report import picture, table
 
@@ -41,24 +43,42 @@ class Setting:
     lr: float = 1e-3
     k: int = 32
     batch: int = 4096
+    dead_after: int = 150
+    """Steps of silence after which a latent is dead, and AuxK trains it."""
+
+    @property
+    def each(self) -> int:
+        """Steps of a turn."""
+        return self.tokens // self.batch // self.rounds
 
 
 SETTINGS = {
-    "emblem": Setting(256, 4096, tokens=128 * 4096, rounds=6),
-    "synthetic": Setting(768, 12288, tokens=32 * 4096, rounds=3),
+    "emblem": Setting(256, 4096, tokens=240 * 4096, rounds=12),
+    "synthetic": Setting(768, 12288, tokens=240 * 4096, rounds=12),
 }
 
 
 class Process:
     """A library at work: see benchmarks/sae_training_peer.py."""
 
-    def __init__(self, name: str, python: Path | str, job: Path) -> None:
-        command = [str(python), str(HERE / "sae_training_peer.py"), name, str(job)]
-        offline = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "SPARSIFY_DISABLE_TRITON": "1"}
+    def __init__(self, name: str, python: Path | str, job: Path, threads: int) -> None:
+        command = [str(python), "-m", "benchmarks.sae_training_peer", name, str(job)]
+        settings = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "SPARSIFY_DISABLE_TRITON": "1"}
+        settings["OMP_NUM_THREADS"] = str(threads)
         log = job.with_name(f"{name}.log").open("w")
         self.pipe = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | offline
-        )
+            command, cwd=HERE.parent, env=os.environ | settings, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+        self.peak = 0.0
+        """MiB of its own at most while it trained, above what it held before the library built the SAE."""
+
+    def run(self, steps: int) -> dict[str, float]:
+        """Seconds a step."""
+        with PeakMemory(self.pipe.pid) as memory:
+            spent = self.tell(f"run {steps}")
+        self.peak = max(self.peak, (memory.peak - spent["held"]) / 2**20)
+        return {key: spent[key] / steps for key in ("wall", "cpu")}
 
     def tell(self, command: str) -> dict[str, float]:
         assert self.pipe.stdin
@@ -97,7 +117,7 @@ def evaluate(weights: Path, setting: Setting, made: Made) -> dict[str, float]:
     return result
 
 
-def dense_product(setting: Setting, repeats: int = 3) -> dict[str, float]:
+def dense_product(setting: Setting, repeats: int = 10) -> dict[str, float]:
     """Seconds of the encoder's forward product in bfloat16, into memory that is there already."""
     x = torch.randn(setting.batch, setting.width).bfloat16()
     w = torch.randn(setting.latents, setting.width).bfloat16()
@@ -109,13 +129,18 @@ def dense_product(setting: Setting, repeats: int = 3) -> dict[str, float]:
     return {"wall": (time.perf_counter() - wall) / repeats, "cpu": (time.process_time() - cpu) / repeats}
 
 
-def compare(name: str, setting: Setting, pythons: dict[str, Path | str], out: Path) -> dict[str, Any]:
+def compare(name: str, setting: Setting, threads: int, pythons: dict[str, Path | str], out: Path) -> dict[str, Any]:
+    out, each = out.absolute(), setting.each
+    if each <= WARM_UP:
+        least = (WARM_UP + 1) * setting.rounds * setting.batch
+        raise SystemExit(
+            f"{name}: {setting.tokens:,} tokens are too few for {setting.rounds} turns; give at least {least:,}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     made = DATA[name](setting.width, setting.latents, setting.tokens, out / "x.f32")
-    each = max(1, setting.tokens // setting.batch // setting.rounds)
     job = {**asdict(setting), "data": str(out / "x.f32"), "rows": made.rows, "steps": each * setting.rounds}
     write_text(out / "job.json", json.dumps(job))
-    processes = {peer: Process(peer, python, out / "job.json") for peer, python in pythons.items()}
+    processes = {peer: Process(peer, python, out / "job.json", threads) for peer, python in pythons.items()}
     turns: dict[str, list[dict[str, float]]] = {peer: [] for peer in processes}
     products = []
     for turn in range(setting.rounds):
@@ -123,21 +148,16 @@ def compare(name: str, setting: Setting, pythons: dict[str, Path | str], out: Pa
         for peer, process in processes.items():
             if turn == 0:
                 process.tell(f"run {WARM_UP}")
-            steps = each - (WARM_UP if turn == 0 else 0)
-            spent = process.tell(f"run {steps}")
+            # seconds a step, and what the run so far has come to
+            entry = process.run(each - (WARM_UP if turn == 0 else 0)) | {"peak_mib": process.peak}
             process.tell(f"export {out / peer}.f32")
-            # a figure per step, and what the run so far has come to
-            entry = {"wall": spent["wall"] / steps, "cpu": spent["cpu"] / steps, "peak_mib": spent["peak_mib"]}
             entry |= evaluate(Path(f"{out / peer}.f32"), setting, made) | {"tokens": each * (turn + 1) * setting.batch}
             turns[peer].append(entry)
             print(name, peer, {key: round(value, 4) for key, value in entry.items()}, flush=True)
     for process in processes.values():
         process.end()
-    return {
-        "setting": asdict(setting) | {"steps": job["steps"], "rows": made.rows, "threads": torch.get_num_threads()},
-        "product": {key: statistics.median(p[key] for p in products) for key in ("wall", "cpu")},
-        "turns": turns,
-    }
+    told = {"each": each, "rows": made.rows, "held_out": len(made.held_out)}
+    return {"setting": asdict(setting) | told, "product": products, "turns": turns}
 
 
 def main() -> None:
@@ -146,22 +166,26 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), help="folder of their environments")
     parser.add_argument("--tokens", type=int, help="tokens of each run, in place of the setting's")
     parser.add_argument("--only", choices=sorted(SETTINGS), help="keeps what --out has of the other")
+    parser.add_argument("--threads", type=int, default=1, help="keeps what --out has of other numbers of threads")
     args = parser.parse_args()
     pythons: dict[str, Path | str] = {"snce": sys.executable, "plain": sys.executable}
     pythons |= {peer: args.peers.absolute() / peer / "bin" / "python" for peer in PEERS if peer not in pythons}
     missing = [str(python) for python in pythons.values() if not Path(python).exists()]
     if missing:
         raise SystemExit(f"no {', '.join(missing)}: run `make peers` first")
+    torch.set_num_threads(args.threads)
     store = args.out / "results.json"
-    results = json.loads(store.read_text()) if args.only and store.exists() else {}
+    stored = json.loads(store.read_text()) if store.exists() else {}
+    results = stored.setdefault(f"threads-{args.threads}", {})
     for name, setting in SETTINGS.items():
         if args.only in (None, name):
-            tokens = args.tokens or setting.tokens
-            results[name] = compare(name, Setting(**asdict(setting) | {"tokens": tokens}), pythons, args.out / name)
-            write_text(store, json.dumps(results, indent=1))
-    write_text(args.out / "table.md", table(results))
-    picture(results, args.out / "sae_training.png")
-    print(table(results))
+            setting = replace(setting, tokens=args.tokens or setting.tokens)
+            results[name] = compare(name, setting, args.threads, pythons, args.out / name)
+            write_text(store, json.dumps(stored, indent=1))
+    text = f"{table(results)}\n{machine(args.threads)}.\n"
+    write_text(args.out / f"threads-{args.threads}.md", text)
+    picture(results, args.out / f"threads-{args.threads}.png")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HELD_OUT = 8192
+"""Rows of the synthetic data that are not trained on; Emblem's are those of so many captions:"""
+HELD_OUT_CAPTIONS = 1300
 
 
 class Made(NamedTuple):
@@ -27,8 +29,7 @@ def write(path: Path, x: Tensor) -> None:
 
 
 def emblem(width: int, latents: int, tokens: int, path: Path) -> Made:
-    """Words and ends of the captions that Emblem's own SAEs are trained on, shuffled; a prompt's tokens may be in both
-    parts, as in the peers' own activation buffers."""
+    """Words and ends of the captions that Emblem's own SAEs are trained on; those to train on are shuffled."""
     from snce.emblem.corpus import captions_for_training
     from snce.emblem.load import load
     from snce.text.harvest import harvest
@@ -36,12 +37,25 @@ def emblem(width: int, latents: int, tokens: int, path: Path) -> Made:
     from snce.text.towers import TextTower
 
     data = harvest(TextTower.from_pipeline(load()), captions_for_training(8000), path.parent / "harvest")
-    x = data.x[(data.kinds == WORD) | (data.kinds == END)].float()
-    x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
-    if x.shape[1] != width:
-        raise SystemExit(f"Emblem's embeddings have width {x.shape[1]}, not {width}")
-    write(path, x[HELD_OUT:])
-    return Made(len(x) - HELD_OUT, x[:HELD_OUT].clone(), None)
+    if data.x.shape[2] != width:
+        raise SystemExit(f"Emblem's embeddings have width {data.x.shape[2]}, not {width}")
+    x, held_out = apart(data.x, (data.kinds == WORD) | (data.kinds == END), HELD_OUT_CAPTIONS)
+    write(path, x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))].float())
+    return Made(len(x), held_out.float(), None)
+
+
+def apart(x: Tensor, used: Tensor, captions: int) -> tuple[Tensor, Tensor]:
+    """Rows to train on, and rows that are held out: those of the first `captions` captions that no other caption has.
+
+    A causal encoder gives tokens the same embedding in all captions that begin alike: split by captions alone, two
+    rows of five would be in both parts.
+
+    Args:
+        x, used: [n, positions, d], and which positions count, bool [n, positions].
+    """
+    fit, rest = x[captions:][used[captions:]], x[:captions][used[:captions]]
+    known = {row.tobytes() for row in fit.numpy()}
+    return fit, rest[torch.tensor([row.tobytes() not in known for row in rest.numpy()])]
 
 
 def synthetic(width: int, latents: int, tokens: int, path: Path) -> Made:

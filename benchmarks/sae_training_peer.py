@@ -3,22 +3,26 @@
 Needs PyTorch and the library only. Tensors are raw float32 files, mapped into memory. Commands, each answered by a line
 of JSON: `run N` (train N steps), `export FILE` (write the weights so far).
 
-All get the same batches in the same order but snce, whose loop draws its own; the same Adam, peak rate, warm-up over
-5 % of the steps and decay over the last 30 %.
+All get the same batches in the same order but snce, whose loop draws rows of the file at random; the same peak rate,
+warm-up over 5 % of the steps and decay over the last 30 %. Adam is PyTorch's fused one, with snce's betas, wherever the
+library lets one choose: SAELens takes the betas alone, dictionary-learning neither.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import re
 import sys
 import time
 import types
 from pathlib import Path
 
 import torch
+from benchmarks.machine import anonymous
 from torch.nn.functional import linear
+
+BETAS = (0.9, 0.99)
+"""Of Adam, as `snce.sae.train` has them."""
 
 
 def read(path: str, *shape: int) -> torch.Tensor:
@@ -50,14 +54,23 @@ class Job:
         told = json.loads(Path(path).read_text())
         self.d, self.m, self.k, self.lr = told["width"], told["latents"], told["k"], told["lr"]
         self.batch, self.steps, self.rows = told["batch"], told["steps"], told["rows"]
+        self.dead_after = told["dead_after"]
         self.x = read(told["data"], self.rows, self.d)
         self.done = 0
+
+    def begin(self) -> None:
+        """To be called after the library is imported and before its SAE is built."""
+        torch.manual_seed(0)
+        self.held = anonymous()
 
     def batches(self, n: int):
         for _ in range(n):
             at = self.done * self.batch % (self.rows - self.batch + 1)
             self.done += 1
             yield self.x[at : at + self.batch]
+
+    def adam(self, parameters) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.lr, betas=BETAS, fused=True)
 
     def scheduled(self, optimizer: torch.optim.Optimizer):
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, self.steps))
@@ -69,8 +82,9 @@ def snce(job: Job):
     from snce.text.harvest import Embeddings
     from snce.text.positions import WORD
 
+    job.begin()
     data = Embeddings(job.x[:, None], torch.full((job.rows, 1), WORD, dtype=torch.uint8))
-    training = TrainConfig(steps=job.steps, batch=job.batch, lr=job.lr, held_out=0)
+    training = TrainConfig(steps=job.steps, batch=job.batch, lr=job.lr, dead_after=job.dead_after, held_out=0)
     steps = train_steps(data, SAEConfig.plain(job.d, latents=job.m, k=job.k), training)
     sae = next(steps).sae
 
@@ -83,10 +97,11 @@ def snce(job: Job):
 
 def plain(job: Job):
     """Plain PyTorch: dense products under bfloat16 autocast, automatic differentiation, Adam; no AuxK."""
+    job.begin()
     w = torch.nn.functional.normalize(torch.randn(job.m, job.d), dim=1)
     w_enc, w_dec = torch.nn.Parameter(w.clone()), torch.nn.Parameter(w.clone())
     b_enc, b_dec = torch.nn.Parameter(torch.zeros(job.m)), torch.nn.Parameter(job.x[: job.batch].mean(0))
-    optimizer = torch.optim.Adam([w_enc, b_enc, w_dec, b_dec], lr=job.lr, fused=True)
+    optimizer = job.adam([w_enc, b_enc, w_dec, b_dec])
     schedule = job.scheduled(optimizer)
 
     def run(n: int) -> None:
@@ -116,11 +131,12 @@ def sae_lens(job: Job):
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
+    job.begin()
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=job.d, d_sae=job.m, k=job.k, apply_b_dec_to_input=True))
     config = SAETrainerConfig(
         total_training_samples=job.steps * job.batch, train_batch_size_samples=job.batch, lr=job.lr,
         lr_warm_up_steps=round(0.05 * job.steps), lr_decay_steps=round(0.3 * job.steps), lr_end=0.0, autocast=True,
-        dead_feature_window=150,
+        adam_beta1=BETAS[0], adam_beta2=BETAS[1], dead_feature_window=job.dead_after,
     )  # fmt: skip
     trainer = SAETrainer(config, sae, iter(()))
 
@@ -138,10 +154,11 @@ def sae_lens(job: Job):
 
 def dictionary_learning(job: Job):
     """dictionary-learning: TopKTrainer.update, which its trainSAE calls for every batch. trainSAE has a bfloat16
-    autocast for CUDA and turns it off on the CPU."""
+    autocast for CUDA and turns it off on the CPU. A latent is dead there after 10 million tokens of silence."""
     without_its_init("dictionary_learning")
     from dictionary_learning.trainers.top_k import TopKTrainer
 
+    job.begin()
     trainer = TopKTrainer(
         steps=job.steps, activation_dim=job.d, dict_size=job.m, k=job.k, layer=0, lm_name="", lr=job.lr,
         warmup_steps=round(0.05 * job.steps), decay_start=round(0.7 * job.steps), device="cpu", seed=0,
@@ -160,9 +177,10 @@ def sparsify(job: Job):
     decoder and fused encoder. Its autocast is for CUDA. `optimizer="adam"` of its three, as all others here."""
     from sparsify import SparseCoder, SparseCoderConfig
 
+    job.begin()
     sae = SparseCoder(job.d, SparseCoderConfig(num_latents=job.m, k=job.k))
     sae.b_dec.data = job.x[: job.batch].mean(0)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=job.lr)
+    optimizer = job.adam(sae.parameters())
     schedule = job.scheduled(optimizer)
 
     def run(n: int) -> None:
@@ -183,8 +201,9 @@ def overcomplete(job: Job):
     without_its_init("overcomplete")
     from overcomplete.sae import TopKSAE, train_sae
 
+    job.begin()
     sae = TopKSAE(job.d, nb_concepts=job.m, top_k=job.k, device="cpu")
-    optimizer = torch.optim.Adam(sae.parameters(), lr=job.lr)
+    optimizer = job.adam(sae.parameters())
     schedule = job.scheduled(optimizer)
 
     def criterion(x, x_hat, pre_codes, codes, dictionary):
@@ -200,17 +219,10 @@ def overcomplete(job: Job):
 LIBRARIES = {f.__name__: f for f in (snce, plain, sae_lens, dictionary_learning, sparsify, overcomplete)}
 
 
-def peak_memory() -> float:
-    """MiB resident at most, of this program alone (`getrusage` begins with what the parent had)."""
-    found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else float("nan")
-
-
 def main() -> None:
     answer = sys.stdout
     sys.stdout = sys.stderr  # what a library prints is no answer
     job = Job(sys.argv[2])
-    torch.manual_seed(0)
     run, weights = LIBRARIES[sys.argv[1]](job)
     for line in sys.stdin:
         command, argument = line.split(maxsplit=1)
@@ -222,7 +234,7 @@ def main() -> None:
                 flat = torch.cat([part.float().flatten() for part in weights()])
                 torch.from_file(argument.strip(), shared=True, size=len(flat)).copy_(flat)
         spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        print(json.dumps(spent | {"peak_mib": peak_memory()}), file=answer, flush=True)
+        print(json.dumps(spent | {"held": job.held}), file=answer, flush=True)
 
 
 if __name__ == "__main__":

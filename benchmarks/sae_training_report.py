@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.machine import ratio
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,43 +16,68 @@ NAMES = {
 }  # fmt: skip
 
 
-def median(turns: list[dict[str, float]], key: str) -> float:
-    return statistics.median(turn[key] for turn in turns)
+def before_dead(setting: dict[str, Any]) -> int:
+    """Turns that begin before a latent can be dead: where others come after them, speeds are those of the others, whose
+    steps may all contain AuxK."""
+    early = -(-setting["dead_after"] // setting["each"])
+    return early if early < setting["rounds"] else 0
+
+
+def taken(result: dict[str, Any], peer: str, key: str, late: bool = True) -> list[float]:
+    """Seconds a step in the turns that count for speed, or in those before; `peer` may be the product."""
+    turns, early = result["product"] if peer == "product" else result["turns"][peer], before_dead(result["setting"])
+    return [turn[key] for turn in (turns[early:] if late else turns[:early])]
 
 
 def table(results: dict[str, Any]) -> str:
+    """Of the settings measured with one number of threads."""
     return "\n\n".join(part for name, result in results.items() for part in _of_setting(name, result)) + "\n"
 
 
 def _of_setting(name: str, result: dict[str, Any]) -> list[str]:
-    setting, turns, product = result["setting"], result["turns"], result["product"]
+    setting, turns, early = result["setting"], result["turns"], before_dead(result["setting"])
+    told = f"in which a latent can have been silent for {setting['dead_after']} steps" if early else "all there are"
     about = (
         f"**{name}**: width {setting['width']}, {setting['latents']:,} latents, k = {setting['k']}, batch "
-        f"{setting['batch']:,}, {setting['steps']} steps, {setting['threads']} thread(s). Medians of "
-        f"{setting['rounds']} turns."
+        f"{setting['batch']:,}, {setting['each'] * setting['rounds']} steps in {setting['rounds']} turns. "
+        f"Times: medians of the last {setting['rounds'] - early} turns, {told}. FVU and dead latents: after the last "
+        f"step, on {setting['held_out']:,} rows."
     )
     truth = "recovered" in turns["snce"][-1]
-    head = ["", "tokens/s, CPU", "tokens/s, wall", "CPU s per step", "times the product", "peak MiB", "FVU", "dead"]
-    rows = [
-        head + (["recovered", "mean max cosine"] if truth else []),
-        ["---"] + ["---:"] * (len(head) + 2 * truth - 1),
-    ]
+    head = ["", "tokens/s, CPU", "tokens/s, wall", "CPU s per step"] + ["in earlier turns"] * bool(early)
+    head += ["times the product", "peak MiB", "FVU", "dead"] + ["recovered", "mean max cosine"] * truth
+    rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for peer, entries in turns.items():
-        cpu, wall, last = median(entries, "cpu"), median(entries, "wall"), entries[-1]
-        row = [NAMES[peer], f"{setting['batch'] / cpu:,.0f}", f"{setting['batch'] / wall:,.0f}", f"{cpu:.3f}",
-               f"{cpu / product['cpu']:.2f}", f"{last['peak_mib']:,.0f}", f"{last['fvu']:.4f}",
-               f"{last['dead']:.1%}"]  # fmt: skip
+        cpu, wall, last = median(taken(result, peer, "cpu")), median(taken(result, peer, "wall")), entries[-1]
+        row = [NAMES[peer], f"{setting['batch'] / cpu:,.0f}", f"{setting['batch'] / wall:,.0f}", f"{cpu:.3f}"]
+        row += [f"{median(taken(result, peer, 'cpu', late=False)):.3f}"] if early else []
+        row += [_times(result, peer, "product").split()[0], f"{last['peak_mib']:,.0f}", f"{last['fvu']:.4f}"]
+        row += [f"{last['dead']:.1%}"]
         rows.append(row + ([f"{last['recovered']:.1%}", f"{last['cosine']:.3f}"] if truth else []))
-    others = {peer: median(entries, "cpu") for peer, entries in turns.items() if peer != "snce"}
-    fastest = min(others, key=others.__getitem__)
-    ours = median(turns["snce"], "cpu")
-    ratios = [a["cpu"] / b["cpu"] for a, b in zip(turns[fastest], turns["snce"], strict=True)]
-    verdict = (
-        f"The encoder's product alone, bfloat16: {product['cpu']:.3f} CPU s. snce's step takes "
-        f"{ours / product['cpu']:.2f} times that, and {NAMES[fastest]}, the fastest of the others, "
-        f"{others[fastest] / ours:.2f} times as long as snce ({min(ratios):.2f} to {max(ratios):.2f} by turn)."
-    )
+    verdict = f"The encoder's product alone, bfloat16: {median(taken(result, 'product', 'cpu')):.3f} CPU s. "
+    verdict += _standing(result, late=True)
+    if early:
+        verdict += f" In the earlier turns: {_standing(result, late=False)}"
     return [about, "\n".join(f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows), verdict]
+
+
+def _standing(result: dict[str, Any], late: bool) -> str:
+    return (
+        f"snce's step takes {_times(result, 'snce', 'product', late=late)} times the product's. The fastest of the "
+        f"others is {_fastest(result, 'cpu', late)} times snce's CPU time; by the clock it is "
+        f"{_fastest(result, 'wall', late)} times snce's."
+    )
+
+
+def _times(result: dict[str, Any], peer: str, other: str, key: str = "cpu", late: bool = True) -> str:
+    """How many times as long, in the same turns."""
+    return ratio(taken(result, peer, key, late), taken(result, other, key, late))
+
+
+def _fastest(result: dict[str, Any], key: str, late: bool) -> str:
+    others = {peer: median(taken(result, peer, key, late)) for peer in result["turns"] if peer != "snce"}
+    fastest = min(others, key=others.__getitem__)
+    return f"{NAMES[fastest]}, with {_times(result, fastest, 'snce', key, late)}"
 
 
 def picture(results: dict[str, Any], path: Path) -> None:
@@ -62,7 +89,7 @@ def picture(results: dict[str, Any], path: Path) -> None:
     figure, axes = pyplot.subplots(len(results), 2, figsize=(10, 3.4 * len(results)), squeeze=False)
     for (name, result), (bars, curves) in zip(results.items(), axes, strict=True):
         setting, turns = result["setting"], result["turns"]
-        speeds = [setting["batch"] / median(entries, "cpu") for entries in turns.values()]
+        speeds = [setting["batch"] / median(taken(result, peer, "cpu")) for peer in turns]
         colours = [f"C{i}" for i in range(len(turns))]
         bars.barh([NAMES[peer] for peer in turns], speeds, color=colours)
         bars.invert_yaxis()

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diffusers import StableDiffusionPipeline
+
 
 def make_model(folder: Path, captions: list[str]) -> None:
+    make_pipeline(captions).save_pretrained(folder)
+
+
+def make_pipeline(captions: list[str]) -> StableDiffusionPipeline:
     """A pipeline whose text side has the shape of Stable Diffusion 1.4, and whose pictures have not."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -27,8 +33,7 @@ def make_model(folder: Path, captions: list[str]) -> None:
     vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
     scheduler = DDIMScheduler(steps_offset=1, clip_sample=False)
     parts: Any = (vae, text_encoder, tokenizer, unet, scheduler, None, None)
-    pipe = StableDiffusionPipeline(*parts, requires_safety_checker=False)
-    pipe.save_pretrained(folder)
+    return StableDiffusionPipeline(*parts, requires_safety_checker=False)
 
 
 def clip_tokenizer(captions: list[str]) -> Any:

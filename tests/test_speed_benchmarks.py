@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
-from benchmarks import find, inference
-from benchmarks.encoder_calls import AGAIN
+from benchmarks import encoder_calls, find, inference
+from benchmarks.encoder_calls import AGAIN, Call
 from benchmarks.machine import PeakMemory, in_turns, interval, ratio
+
+from snce.emblem.load import load
+from snce.erase import watch
+from snce.text.towers import TextTower
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
@@ -25,10 +31,23 @@ def test_the_search_finds_what_was_hidden_in_the_embeddings(small, tmp_path):
     found = find.measure_memory(tmp_path, 100, 12)
     assert found["found"] == found["concepts"] == 12
     timed = find.measure_time(tmp_path, 50, rounds=2)
-    text = "\n".join(find.rows({"prompts": 100, "time": timed, "memory": found, "machine": "this one"}))
+    around = [find.measure_product(tmp_path, 50) for _ in range(2)]
+    result = {"prompts": 100, "time": timed, "memory": found, "around": around, "machine": "this one"}
+    text = "\n".join(find.rows(result))
     assert "| 100 | 0.00 GB | 12 | 12 of 12 |" in text
     assert "| 12 concepts at once |" in text
     assert "50 prompts, medians of 2 turns" in text
+
+
+def test_a_search_that_runs_once_is_compared_with_the_product_before_and_after_it():
+    seconds = {"product": [1.0, 1.0], "search": [1.25, 1.25], "bfloat16": [0.5, 0.5]}
+    memory = {"prompts": 100, "concepts": 7, "found": 7, "cpu_seconds": 4.0, "peak_bytes": 0, "process_bytes": 0}
+    memory |= {"formula_bytes": 0, "file_bytes": 0}
+    timed = {"prompts": 50, "rounds": 2, "cpu_seconds": seconds}
+    result = {"prompts": 100, "time": timed, "memory": memory, "around": [1.6, 2.4], "machine": "this one"}
+    text = "\n".join(find.rows(result))
+    assert "| 1 concept | 25.00 | 0.80 (0.80 to 0.80) |" in text
+    assert "| 7 concepts at once | 40.00 | 1.00 (0.80 to 1.20) |" in text
 
 
 def test_every_prompt_that_is_no_target_is_a_neutral_one(small):
@@ -68,4 +87,26 @@ def test_the_table_of_what_an_eraser_adds():
     assert it["in_place"].keys() == it["bytes"].keys()
     lines = list(inference.rows({"emblem": it}, ["emblem"]))
     assert len(lines) == 2 + 1 + 1 + 6 + 2
-    assert {line.count("|") for line in lines} == {8}
+    assert {line.count("|") for line in lines} == {9}
+
+
+def test_an_edit_is_compared_with_the_encoder_in_the_same_call():
+    call = Call(edit=0.002, watching=0.001, encoder=0.1)
+    it = {"cpu_seconds": {"1 fire edit": [0.001]}, "in_place": {"1 fire": [call]}, "bytes": {"1 fire": 2000}}
+    assert inference.cells(it, "1 fire") == "2.0 KB | 1.000 | 2.000 | 1.000 | 3.00% (3.00% to 3.00%)"
+
+
+def test_what_an_eraser_does_around_the_call_counts(monkeypatch):
+    """By a clock that ticks when it is read, and when the pipeline's call is watched."""
+    pipe = load()
+    tower = TextTower.from_pipeline(pipe)
+    ticks = itertools.count()
+    monkeypatch.setattr(encoder_calls, "time", SimpleNamespace(process_time=lambda: next(ticks)))
+    watched = watch._positive_calls
+    monkeypatch.setattr(watch, "_positive_calls", lambda *told: [next(ticks), watched(*told)][1])
+    eraser = inference.eraser_of(1, tower.width, tower.fingerprint, True)
+    nothing = SimpleNamespace(edit=lambda x, kinds: x)
+    with torch.no_grad():
+        calls = encoder_calls.in_place(pipe, tower, "a red church", {"eraser": eraser}, {"peer": nothing}, None, 2)
+    assert calls == {"eraser": [Call(1, 3, 2)] * 2, "peer": [Call(1, 2, 2)] * 2}
+    assert "encode_prompt" not in vars(pipe)

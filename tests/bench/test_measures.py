@@ -39,6 +39,18 @@ def test_shares_count_only_what_could_change():
     assert measures.pair_precision(rows) == 0.5
 
 
+def test_pictures_drawn_anew_as_well_as_before_lose_nothing():
+    """With errors of their own: no picture that was right has to be right again."""
+    n, rng = 20_000, np.random.default_rng(0)
+    rows = columns(n, kind=["other"] * n, style_named=np.ones(n, bool))
+    for name in ("kept", "style"):
+        for when in ("before", "after"):
+            rows[f"{name}_{when}"] = rng.random(n) < 0.9
+    assert measures.kept(rows, "other") == pytest.approx(1, abs=0.02)
+    assert measures.style_kept(rows) == pytest.approx(1, abs=0.02)
+    assert np.isnan(measures.kept(rows, "neighbour"))
+
+
 def test_an_erasure_that_does_nothing_keeps_everything_and_erases_nothing():
     rows = columns(400)
     for after in ("target", "kept", "style", "features"):

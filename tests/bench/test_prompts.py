@@ -41,6 +41,13 @@ def test_the_synonym_that_is_tested_was_fitted_on_by_no_method():
     assert load_concept("cigarette", without=()) == load_concept("cigarette")
 
 
+def test_no_word_of_a_name_counts_as_a_synonym_of_it():
+    for name in vocabulary().objects:
+        word = held_out_synonym(name)
+        assert word is None or not set(word.split()) <= set(name.split())
+    assert held_out_synonym("wine glass") is None  # "wine" is all that there is
+
+
 @pytest.mark.parametrize("erased", [["cigarette"], ["cigarette", "bomb"], ["twemoji"]])
 def test_retained_prompts_ask_for_nothing_that_is_erased(erased):
     for p in precision_prompts(erased, NEAR):

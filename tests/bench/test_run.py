@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from snce.bench import lineup, plan, tuning, turns
-from snce.bench.cells import Bench, Cell
+from snce.bench.cells import MAKERS, Bench, Cell
+from snce.bench.methods.uce import UCE
 from snce.bench.prompts import Sizes
 from snce.bench.rows import read_rows
 from snce.cli import main
@@ -20,6 +23,7 @@ from snce.sae.origin import SAEOrigin
 pytest.importorskip("pyarrow")
 
 SIZES = Sizes(direct=2, synonym=1, sentence=1, pair=2, neighbour=1, other=1)
+TUNED_ON = ["laptop"]
 OPTIONS = ("--methods", "UCE, SNCE", "--concepts", "bomb,twemoji", "--sets", "1")
 
 
@@ -29,7 +33,7 @@ def small(monkeypatch, trained):
     monkeypatch.setattr(lineup.Workshop, "sae", trained.sae)
     monkeypatch.setattr(plan, "sizes_for", lambda _: SIZES)
     monkeypatch.setattr(tuning, "TUNING_SIZES", SIZES)
-    monkeypatch.setattr(tuning, "TUNING_CONCEPTS", 1)
+    monkeypatch.setattr(tuning, "tuning_concepts", lambda: TUNED_ON)
     monkeypatch.setattr(turns, "TURNS", 1)
     monkeypatch.setattr(turns, "STEPS", 1)
 
@@ -117,7 +121,8 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(finished, tmp_path, monkeyp
 
 def test_two_processes_draw_the_same_pictures_as_one(finished, tmp_path, laboratory, trained):
     tower = laboratory.tower
-    origin = SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline)
+    told = lineup.how_trained(lineup.TRAINING, lineup.CAPTIONS, lineup.SAE)  # it stands in for the one of that make
+    origin = SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline, told)
     save_sae(trained.sae, tmp_path / "sae.safetensors", origin)  # fixtures do not reach other processes
     assert bench(tmp_path, "--no-tune", "--workers", "2") == 0
     ours, theirs = (read_rows([folder / "results.parquet"])[0] for folder in (tmp_path, finished))
@@ -145,7 +150,9 @@ def test_tuning_tries_every_value_and_keeps_the_best(tmp_path):
 
 def test_what_an_earlier_run_tried_is_not_tried_again(tmp_path, cells):
     grid = lineup.METHODS["SLD medium"](None).knob.grid
-    earlier = {"SLD medium": {"harmonic mean by value": {str(v): 0.0 for v in grid[1:-1]} | {str(grid[-1]): 1.0}}}
+    scores = {str(v): 0.0 for v in grid[1:-1]} | {str(grid[-1]): 1.0}
+    stamp = tuning.stamp_of(Bench(tmp_path), "SLD medium", TUNED_ON)
+    earlier = {"SLD medium": {"harmonic mean by value": scores, "stamp": stamp}}
     (tmp_path / "earlier.json").write_text(json.dumps(earlier))
     options = ("--methods", "SLD medium", "--concepts", "bomb", "--tuned", str(tmp_path / "earlier.json"))
     assert bench(tmp_path, *options) == 0
@@ -153,6 +160,28 @@ def test_what_an_earlier_run_tried_is_not_tried_again(tmp_path, cells):
     assert tuned["chosen"] == grid[-1]
     assert [float(v) for v in tuned["harmonic mean by value"]] == list(grid)
     assert [cell.setting for cell in cells] == [grid[0], None, grid[-1]]  # tuning, the base model, the method
+
+
+def test_what_was_tried_on_other_prompts_is_tried_again(tmp_path, cells, capsys):
+    grid = lineup.METHODS["SLD medium"](None).knob.grid
+    stamp = tuning.stamp_of(Bench(tmp_path), "SLD medium", ["rainbow"])
+    earlier = {"SLD medium": {"harmonic mean by value": {str(v): 1.0 for v in grid}, "stamp": stamp}}
+    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+    options = ("--methods", "SLD medium", "--concepts", "bomb", "--tuned", str(tmp_path / "earlier.json"))
+    assert bench(tmp_path, *options) == 0
+    assert [cell.setting for cell in cells][: len(grid)] == list(grid)
+    assert "SLD medium is tuned anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["method", "prompts"])
+def test_parts_of_a_method_or_prompts_that_have_changed_are_made_anew(change, finished, tmp_path, cells, monkeypatch):
+    shutil.copytree(finished, tmp_path / "copy")
+    if change == "method":
+        monkeypatch.setitem(MAKERS, "UCE", lambda _: UCE(regularisation=0.25))
+    else:
+        monkeypatch.setattr(plan, "sizes_for", lambda _: replace(SIZES, direct=1))
+    assert bench(tmp_path / "copy", "--no-tune") == 0
+    assert {cell.method for cell in cells} == ({"UCE"} if change == "method" else {"none", "UCE", "SNCE"})
 
 
 def test_methods_of_another_run_on_the_same_prompts_are_in_the_tables(finished, tmp_path):
@@ -188,9 +217,10 @@ def test_ablations_are_tabled_on_any_concepts(tmp_path):
         ("{", "is no tuned.json"),
         ("[]", "is no tuned.json"),
         ('{"UCE": {"chosen": 1}}', "is no tuned.json"),
-        ('{"UCE": {"harmonic mean by value": {"high": 1}}}', "is no tuned.json"),
-        ('{"UCE": {"harmonic mean by value": {"1": 7}}}', "from 0 to 1"),
-        ('{"UCE": {"harmonic mean by value": {"1": NaN}}}', "from 0 to 1"),
+        ('{"UCE": {"harmonic mean by value": {"1": 1}, "stamp": 7}}', "is no tuned.json"),
+        ('{"UCE": {"harmonic mean by value": {"high": 1}, "stamp": ""}}', "is no tuned.json"),
+        ('{"UCE": {"harmonic mean by value": {"1": 7}, "stamp": ""}}', "from 0 to 1"),
+        ('{"UCE": {"harmonic mean by value": {"1": NaN}, "stamp": ""}}', "from 0 to 1"),
     ],
 )
 def test_what_is_no_record_of_tuning_is_refused(text, complaint, tmp_path, capsys):

@@ -39,9 +39,10 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """95 % intervals of the measures: sets of erased concepts are drawn with replacement, and of each its pictures.
 
-    So they cover both what another choice of concepts and what other prompts and seeds would have given. All measures
-    are taken on the same samples; the Fréchet distance, which takes a thousand times as long as a share, on a fifth of
-    them. Pictures that are drawn twice enlarge it: its interval is shifted by the mean of the samples less the value.
+    So they cover both what another choice of concepts and what other prompts would have given; of the noise they know
+    nothing that is common to all concepts, whose prompts have the same seeds. All measures are taken on the same
+    samples; the Fréchet distance, which takes a thousand times as long as a share, on a fifth of them. Pictures that
+    are drawn twice enlarge it: its interval is shifted by the mean of the samples less the value.
     """
     drawn: dict[str, list[float]] = {name: [] for name in measures}
     for n, index in enumerate(_draws(rows, samples, seed)):

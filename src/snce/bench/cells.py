@@ -15,6 +15,7 @@ from snce.bench.ablations import ABLATIONS
 from snce.bench.judged import Seen, look
 from snce.bench.lineup import METHODS, Workshop, setting_of, with_setting
 from snce.bench.prompts import KINDS, Sizes, erased_objects, held_out_synonym, precision_prompts, retained_objects
+from snce.bench.recipe import recipe
 from snce.bench.rows import SEPARATOR, Cost, Row
 from snce.demo.grid import contact_sheet
 from snce.demo.pictures import BATCH, draw
@@ -62,6 +63,7 @@ class Bench:
     def __init__(self, folder: Path, progress: bool = False):
         self.folder = folder
         self.workshop = Workshop(folder, progress)
+        self._recipes: dict[tuple[str, float | None], str] = {}
 
     @cached_property
     def _names(self) -> Tensor:
@@ -78,21 +80,37 @@ class Bench:
             near[name] = [names[i] for i in order.tolist() if names[i] in retained][:NEIGHBOURS]
         return near
 
+    def prompts(self, cell: Cell) -> list[BenchPrompt]:
+        return precision_prompts(cell.erased, self.neighbours(cell.erased), cell.sizes)
+
     def stamp(self, cell: Cell) -> str:
-        """Tells results of other weights or numbers of prompts apart."""
-        return f"{self.workshop.lab.fingerprint} {self.workshop.lab.judge_fingerprint} {cell.sizes}"
+        """The same for cells that draw the same prompts with the same weights, by whatever method."""
+        digest = hashlib.sha256(repr(self.prompts(cell)).encode()).hexdigest()[:16]
+        return f"{self.workshop.lab.fingerprint} {self.workshop.lab.judge_fingerprint} {digest}"
+
+    def recipe(self, cell: Cell) -> str:
+        """The same for cells whose methods are made from the same."""
+        key = cell.method, cell.setting
+        if key not in self._recipes:
+            self._recipes[key] = recipe(self._method(cell))
+        return self._recipes[key]
 
     def made(self, cell: Cell) -> tuple[Method, list[Concept]]:
-        """The cell's method, and what it is to be prepared for."""
+        """The cell's method, and what it is to be prepared for.
+
+        The words that are kept back for one concept are in no other's prompts either.
+        """
+        without = {word for name in cell.erased if (word := held_out_synonym(name))}
+        return self._method(cell), [load_concept(name, without=without) for name in cell.erased]
+
+    def _method(self, cell: Cell) -> Method:
         method = MAKERS[cell.method](self.workshop)
-        if cell.setting is not None:
-            method = with_setting(method, cell.setting)
-        return method, [load_concept(name, without=_words_kept_back(name)) for name in cell.erased]
+        return method if cell.setting is None else with_setting(method, cell.setting)
 
     def run(self, cell: Cell) -> tuple[list[Row], Cost, Image]:
         """Prepare, draw, judge: (rows, cost, a strip of pictures before and after)."""
         pipe = self.workshop.lab.pipe
-        prompts = precision_prompts(cell.erased, self.neighbours(cell.erased), cell.sizes)
+        prompts = self.prompts(cell)
         before, seen_before = self._before(cell, prompts)
         method, concepts = self.made(cell)
         start = time.process_time()  # not the clock: other work on the machine must not count
@@ -112,11 +130,6 @@ class Bench:
         stamp = f"{lab.fingerprint} {[(p.text, p.seed) for p in prompts]}"
         pictures = kept_tensors(path, _KIND, stamp, lambda: {"pictures": draw(lab.pipe, prompts)})["pictures"]
         return pictures, look(lab.judge, pictures, prompts)
-
-
-def _words_kept_back(name: str) -> set[str]:
-    word = held_out_synonym(name)
-    return {word} if word else set()
 
 
 def _strip(prompts: Sequence[BenchPrompt], before: Tensor, after: Tensor) -> Image:

@@ -41,24 +41,30 @@ def run_cells(bench: Bench, cells: Sequence[Cell], folder: Path, crew: Crew, con
     """Run the cells whose files are not in `folder` yet."""
     from rich.progress import Progress
 
-    pending = [cell for cell in cells if not _is_done(bench, cell, folder)]
+    pending = [cell for cell in cells if not is_done(bench, cell, folder)]
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(title, total=len(cells), completed=len(cells) - len(pending))
         for _ in _finished(bench, pending, folder, crew):
             bar.advance(task)
 
 
-def _is_done(bench: Bench, cell: Cell, folder: Path) -> bool:
-    """Whether its rows are there, of these weights and sizes."""
-    path = folder / f"{cell.key}.parquet"
+def is_done(bench: Bench, cell: Cell, folder: Path) -> bool:
+    """Whether its rows are there: of these weights, prompts and settings."""
+    path = part_of(cell, folder)
     try:
-        return path.exists() and read_metadata(path).get("stamp") == bench.stamp(cell)
+        told = read_metadata(path) if path.exists() else {}
     except SnceError:  # damaged, or of another version: it is made again
         return False
+    return told.get("stamp") == bench.stamp(cell) and told.get("recipe") == bench.recipe(cell)
+
+
+def part_of(cell: Cell, folder: Path) -> Path:
+    """The file of the cell's rows."""
+    return folder / f"{cell.key}.parquet"
 
 
 def _finished(bench: Bench, cells: list[Cell], folder: Path, crew: Crew) -> Iterator[Cell]:
-    if crew.is_this_process or not cells or (crew.engine == "local" and len(cells) < 2):
+    if crew.is_this_process or not cells:
         for cell in cells:
             run_cell(bench, cell, folder)
             yield cell
@@ -72,8 +78,8 @@ def run_cell(bench: Bench, cell: Cell, folder: Path) -> None:
     rows, cost, strip = bench.run(cell)
     save_png(strip, folder / f"{cell.key}.png")
     metadata = {"method": cell.method, "erased": SEPARATOR.join(cell.erased), "cost": json.dumps(asdict(cost)),
-                "stamp": bench.stamp(cell)}  # fmt: skip
-    write_rows(folder / f"{cell.key}.parquet", rows, metadata)
+                "stamp": bench.stamp(cell), "recipe": bench.recipe(cell)}  # fmt: skip
+    write_rows(part_of(cell, folder), rows, metadata)
 
 
 class _Worker:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from snce.bench.methods.neurons import SNCE, PaperSNCE
 from snce.bench.methods.nothing import Nothing
 from snce.bench.methods.rece import RECE
 from snce.bench.methods.saeuron import SAeUron
+from snce.bench.methods.saeuron_sae import TRAINING as UNET_TRAINING
 from snce.bench.methods.saeuron_sae import Sampling, UNetSAE, train_unet_sae
 from snce.bench.methods.safree import SAFREE
 from snce.bench.methods.sld import SLD
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from snce.sae.config import TrainConfig
     from snce.sae.model import SparseAutoencoder
 
+UNET_CAPTIONS = 640
 BASE = "none"
 OURS = "SNCE"
 
@@ -72,31 +75,40 @@ class Workshop:
     def text_sae(
         self, name: str, config: SAEConfig, training: TrainConfig = TRAINING, captions: int = CAPTIONS
     ) -> SparseAutoencoder:
-        """The SAE of this name; trained on so many captions if the folder does not have it."""
+        """The SAE of this name; trained on so many captions if the folder has none that was trained so."""
         path, tower = self.folder / f"{name}.safetensors", self.lab.tower
+        told = how_trained(training, captions, config)
         with locked(path):
             if path.exists():
                 sae, origin = load_sae(path)
                 origin.check(tower)
-                return sae
+                if origin.training == told:
+                    return sae
             lab = self.lab if captions == self.lab.captions else Laboratory(captions, self.progress)
             trained = lab.train(config, training)
-            save_sae(trained.sae, path, SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline))
+            save_sae(trained.sae, path, SAEOrigin(tower.fingerprint, tower.name, tower.path, tower.pipeline, told))
             return trained.sae
 
     @cached_property
     def unet_sae(self) -> UNetSAE:
         """On the UNet, for SAeUron."""
         path, pipe, sampling = self.folder / "unet-sae.safetensors", self.lab.pipe, Sampling(STEPS, GUIDANCE)
+        fingerprint, told = weights_fingerprint(pipe.unet), how_trained(UNET_TRAINING, UNET_CAPTIONS)
         with locked(path):
             if path.exists():
                 sae, origin = load_sae(path)
-                return UNetSAE(sae, origin.module, sampling)
-            captions = captions_for_training(640, seed=1)
-            trained = train_unet_sae(pipe, captions, sampling=sampling, progress=self.progress)
-            origin = SAEOrigin(weights_fingerprint(pipe.unet), "unet", trained.block, type(pipe).__name__)
-            save_sae(trained.sae, path, origin)
+                if (origin.fingerprint, origin.training) == (fingerprint, told):
+                    return UNetSAE(sae, origin.module, sampling)
+            captions = captions_for_training(UNET_CAPTIONS, seed=1)
+            trained = train_unet_sae(pipe, captions, sampling=sampling, training=UNET_TRAINING, progress=self.progress)
+            save_sae(trained.sae, path, SAEOrigin(fingerprint, "unet", trained.block, type(pipe).__name__, told))
             return trained
+
+
+def how_trained(training: TrainConfig, captions: int, config: SAEConfig | None = None) -> dict[str, Any]:
+    """What an SAE's file tells of it, so that one that was trained otherwise is not taken for it."""
+    told = {"captions": captions, "training": asdict(training), "sae": asdict(config) if config else {}}
+    return json.loads(json.dumps(told))
 
 
 METHODS: dict[str, Callable[[Workshop], Method]] = {
@@ -108,7 +120,8 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
     "SAFREE": lambda _: SAFREE(midpoint=0.0, limit=4),
     "UCE": lambda _: UCE(),
     "UCE (all tokens)": lambda _: UCE(tokens="all"),
-    "RECE": lambda _: RECE(UCE(tokens="all"), closeness=1e-3),  # as the authors edit and erase objects
+    # as the authors edit and erase objects, after UCE with the weight that tuning gives it
+    "RECE": lambda _: RECE(UCE(tokens="all", erase_weight=100.0), closeness=1e-3),
     "ESD-x": lambda _: ESD(steps=200, batch=4, sampling_steps=10, guidance=GUIDANCE),
     "concept ablation": lambda _: ConceptAblation(
         steps=100, images=64, sampling_steps=10, guidance=GUIDANCE, anchor=counterpart

@@ -25,24 +25,35 @@ def erasure(rows: Columns, kind: str) -> float:
 
 
 def kept(rows: Columns, kind: str) -> float:
-    """All still found, of the pictures of this kind on which all was found before."""
-    return _share(rows["kept_after"], (rows["kind"] == kind) & rows["kept_before"])
+    """How often all is found on pictures of this kind, relative to the base model."""
+    return _relative(rows["kept_after"], rows["kept_before"], rows["kind"] == kind)
+
+
+def _relative(after: np.ndarray, before: np.ndarray, among: np.ndarray) -> float:
+    """Accuracy after, over accuracy before. What only the base model missed counts for the method: of pictures that
+    were right before, another noise alone would lose a few."""
+    found = before[among].sum()
+    return float(after[among].sum() / found) if found else float("nan")
 
 
 def basis(rows: Columns) -> dict[str, int]:
-    """How many pictures the shares rest on, by kind of prompt: those that showed before what may be gone or kept."""
+    """How many pictures the figures rest on, by kind of prompt: of target prompts and pairs, those that showed before
+    what may be gone or kept."""
     found = {}
     for kind in KINDS:
-        shown = rows["target_before"] if kind in TARGET_KINDS else rows["kept_before"]
-        shown = shown & rows["target_before"] if kind == "pair" else shown
-        found[kind] = int((shown & (rows["kind"] == kind)).sum())
+        here = rows["kind"] == kind
+        if kind not in RETAIN_KINDS:
+            here = here & rows["target_before"]
+        if kind == "pair":
+            here = here & rows["kept_before"]
+        found[kind] = int(here.sum())
     return {kind: n for kind, n in found.items() if n}
 
 
 def style_kept(rows: Columns) -> float:
-    """Style still right, of the retained pictures whose prompt names one that was right before."""
+    """How often the style is right on retained pictures whose prompt names one, relative to the base model."""
     retained = np.isin(rows["kind"], RETAIN_KINDS)
-    return _share(rows["style_after"], retained & rows["style_named"] & rows["style_before"])
+    return _relative(rows["style_after"], rows["style_before"], retained & rows["style_named"])
 
 
 def pair_precision(rows: Columns) -> float:

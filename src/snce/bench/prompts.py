@@ -34,7 +34,7 @@ class BenchPrompt:
     """A prompt, what its picture should show, and the seed of the picture's noise."""
 
     kind: str
-    """direct: the concept's name in a plain caption. synonym: a word for it that no method was fitted on. sentence: a
+    """direct: the concept's name in a plain caption. synonym: a word for it that no prompt of a method has. sentence: a
     new sentence around the name. pair: the concept beside a partner. other: what was not erased. neighbour: the objects
     whose names lie nearest to the concept's."""
     concept: str
@@ -61,9 +61,10 @@ class Sizes:
 
 
 def held_out_synonym(concept: str) -> str | None:
-    """The word that is kept from the methods: the last of the synonyms."""
+    """The word that no prompt of a method has: the last of the synonyms that are no word of the name, if any."""
     item = vocabulary().objects.get(concept)
-    return item.synonyms[-1] if item and item.synonyms else None
+    new = [word for word in item.synonyms if not set(word.split()) <= set(concept.split())] if item else []
+    return new[-1] if new else None
 
 
 def erased_objects(erased: Sequence[str]) -> list[str]:

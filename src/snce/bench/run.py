@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from snce.bench.ablations import ABLATIONS, ablation_tables
 from snce.bench.cells import Bench
 from snce.bench.costs import cpu_hours
-from snce.bench.execute import run_cells, train_shared
+from snce.bench.execute import is_done, part_of, run_cells, train_shared
 from snce.bench.join import join_summaries, read_summary
 from snce.bench.plan import all_cells, chosen_methods
 from snce.bench.plots import plot_heat_map, plot_trade_off
@@ -23,6 +23,7 @@ from snce.bench.tuning import read_tuned, tune
 from snce.bench.turns import added_times
 from snce.engines.shards import shard
 from snce.engines.spread import Crew
+from snce.errors import SnceError
 from snce.storage import write_text
 
 if TYPE_CHECKING:
@@ -48,8 +49,14 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     best = tune(bench, methods, crew, console, earlier) if config.tune else {}
     cells = [replace(cell, setting=best.get(cell.method)) for cell in cells]
     parts = config.out / "parts"
-    run_cells(bench, shard(cells, config.shard), parts, crew, console, "precision suite")
-    done = {cell: path for cell in cells if (path := parts / f"{cell.key}.parquet").exists()}  # of all shards
+    own = shard(cells, config.shard)
+    run_cells(bench, own, parts, crew, console, "precision suite")
+    done = {cell: part_of(cell, parts) for cell in cells if is_done(bench, cell, parts)}  # of all shards
+    if lost := set(own) - done.keys():
+        raise SnceError(
+            f"the workers have left {len(lost)} of {len(own)} parts somewhere else than in {parts}: --out must be the "
+            "same folder on all machines"
+        )
     found = list(done.values())
     join_rows(found, config.out / "results.parquet")
     columns, metadata = read_rows(found)
@@ -57,9 +64,9 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     summary = summarise(columns, metadata, added_times(bench, cells, console) if complete else {})
     if complete:
         summary = join_summaries(summary, others)
-    elif others:  # the base model's pictures, by which the two are compared, are not all there
-        console.print(f"{len(cells) - len(done)} of {len(cells)} parts are still to come; {config.join} is joined when "
-                      "all are there", markup=False)  # fmt: skip
+    else:
+        joined = f"; {config.join} is joined when all are there" if others else ""
+        console.print(f"{len(cells) - len(done)} of {len(cells)} parts are still to come{joined}", markup=False)
     write_summary(config.out, summary)
     if not ABLATIONS.keys().isdisjoint(methods):
         group = VALIDATION if config.concepts.strip() == "validation" and VALIDATION in summary else next(iter(summary))

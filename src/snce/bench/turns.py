@@ -9,7 +9,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from snce.bench.lineup import BASE, METHODS
-from snce.bench.prompts import precision_prompts
 from snce.demo.pictures import BATCH, draw
 from snce.emblem.load import STEPS
 from snce.errors import SnceError
@@ -43,7 +42,7 @@ def added_times(bench: Bench, cells: Sequence[Cell], console: Console) -> dict[s
 
 
 def _kept(bench: Bench, cell: Cell) -> float:
-    path, stamp = bench.folder / "times" / f"{cell.key}.json", bench.stamp(cell)
+    path, stamp = bench.folder / "times" / f"{cell.key}.json", f"{bench.stamp(cell)} {bench.recipe(cell)}"
     ratios = _read(path, stamp)
     if ratios is None:
         ratios = _measured(bench, cell)
@@ -62,7 +61,7 @@ def _read(path: Path, stamp: str) -> list[float] | None:
 
 def _measured(bench: Bench, cell: Cell) -> list[float]:
     pipe = bench.workshop.lab.pipe
-    prompts = precision_prompts(cell.erased, bench.neighbours(cell.erased), cell.sizes)[:BATCH]
+    prompts = bench.prompts(cell)[:BATCH]
     method, concepts = bench.made(cell)
     erasure = method.prepare(pipe, concepts)
 

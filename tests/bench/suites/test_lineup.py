@@ -14,24 +14,28 @@ from snce.bench.suites.prepare import prepare
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.pipelines import load_pipeline
+from snce.sae.config import SAEConfig
 from snce.sae.formats import load_sae, save_sae
 from snce.text.fingerprint import weights_fingerprint
 from snce.text.prompts import Concept
 from tests.bench.suites.tiny import NAMES
+from tests.examples import random_sae
 
 CONCEPT = Concept("gun", ("a gun",), ("a cat",))
 CONFIG = SuiteConfig("i2p")
-WITHOUT_SAE = ["none", "negative prompt", "SLD medium", "SLD strong", "SLD max", "SAFREE", "UCE", "RECE", "ESD-x",
-               "concept ablation", "SPM", "LEACE"]  # fmt: skip
+WITHOUT_SAE = ["none", "negative prompt", "SLD medium", "SLD strong", "SLD max", "SAFREE", "UCE",
+               "UCE (all tokens)", "RECE", "ESD-x", "concept ablation", "SPM", "LEACE"]  # fmt: skip
 
 
 def test_all_are_those_that_can_be_made_and_the_others_are_told():
     names, notes = chosen_methods(CONFIG, [CONCEPT])
     assert names == WITHOUT_SAE
-    assert notes == ["Concept Steerers is left out: it needs --sae", "ItD is left out: it needs --sae",
+    assert notes == ["Concept Steerers is left out: it needs --position-sae",
+                     "ItD is left out: it needs --position-sae",
                      "SAeUron is left out: it needs --unet-sae",
                      "SNCE is left out: it needs --eraser or --sae"]  # fmt: skip
-    names, notes = chosen_methods(replace(CONFIG, sae=Path("x"), unet_sae=Path("y")), [CONCEPT])
+    saes = {"sae": Path("x"), "position_sae": Path("y"), "unet_sae": Path("z")}
+    names, notes = chosen_methods(replace(CONFIG, **saes), [CONCEPT])
     assert (names, notes) == (list(ENTRIES), [])
 
 
@@ -67,7 +71,20 @@ def test_settings_are_the_published_ones():
     assert (made["SLD medium"].scale, made["SLD strong"].scale, made["SLD max"].scale) == (1000, 2000, 5000)
     assert (made["UCE"].erase_weight, made["RECE"].epochs) == (1.0, 3)
     assert made["SAFREE"].limit == 10
-    assert made["UCE"] == made["RECE"].uce == UCE(erase_weight=1.0, preserve=0)
+    assert made["UCE"] == UCE(erase_weight=1.0, preserve=0, tokens="last")
+    assert made["UCE (all tokens)"] == made["RECE"].uce == UCE(erase_weight=1.0, preserve=0, tokens="all")
+    assert made["RECE"].closeness == 0.1
+
+
+def test_settings_that_hang_on_the_kind_of_concept_or_the_length_of_the_schedule(studio, position_sae):
+    pipe, config = load_pipeline(studio.model), replace(CONFIG, position_sae=position_sae)
+    assert Studio(pipe, config, None, others=("cat",)).made(["RECE"])["RECE"].closeness == 1e-3
+    objects, styles = (Studio(pipe, config, None, styles=s).made(["ItD"])["ItD"] for s in (False, True))
+    assert (objects.factor, objects.top) == (-8, 128)
+    assert (styles.factor, styles.top) == (-6, 256)
+    made = Studio(pipe, config, None, steps=100).made(["SLD medium", "SLD strong", "SLD max", "SAFREE"])
+    assert [made[f"SLD {preset}"].warmup for preset in ("medium", "strong", "max")] == [20, 14, 0]
+    assert made["SAFREE"].limit == 20
 
 
 def test_uce_preserves_the_names_of_classes_that_stay(imagenette):
@@ -76,10 +93,26 @@ def test_uce_preserves_the_names_of_classes_that_stay(imagenette):
     assert sorted([*names, "church"]) == sorted(NAMES)
 
 
-def test_an_sae_serves_ours_and_its_rivals_and_an_eraser_goes_before_it(studio):
+@pytest.fixture
+def position_sae(studio, tmp_path) -> Path:
+    _, origin = load_sae(studio.sae)
+    save_sae(random_sae(0, SAEConfig.plain(32, latents=48, k=5)), tmp_path / "positions", origin)
+    return tmp_path / "positions"
+
+
+def test_rivals_that_code_positions_do_not_get_an_sae_that_codes_prompts(studio, position_sae):
+    pipe = load_pipeline(studio.model)
+    for name in ("ItD", "Concept Steerers"):
+        made = Studio(pipe, replace(CONFIG, position_sae=position_sae), None).made([name])[name]
+        assert made.sae.config.support == "position"
+        with pytest.raises(SnceError, match=r"has a code per prompt.*--support position"):
+            Studio(pipe, replace(CONFIG, position_sae=studio.sae), None).made([name])
+
+
+def test_an_eraser_goes_before_an_sae(studio):
     pipe, config = load_pipeline(studio.model), replace(CONFIG, sae=studio.sae, eraser=str(studio.eraser))
     eraser = ConceptEraser.load(studio.eraser)
-    made = Studio(pipe, config, eraser).made(["SNCE", "ItD"])
+    made = Studio(pipe, config, eraser).made(["SNCE"])
     assert isinstance(made["SNCE"], GivenEraser)
     assert made["SNCE"].prepare(pipe, ()).eraser is eraser
     assert Studio(pipe, config, None).made(["SNCE"])["SNCE"].sae.config == load_sae(studio.sae)[0].config
@@ -100,14 +133,15 @@ def test_inputs_tell_concepts_saes_and_erasers_apart(tmp_path):
     for name, content in (("a", b"1"), ("b", b"2")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "sae.safetensors").write_bytes(content)
-    one, two = (replace(CONFIG, sae=tmp_path / name) for name in "ab")
-    other = replace(CONCEPT, targets=("a pistol",))
-    assert inputs_of("ItD", one, [CONCEPT]) != inputs_of("ItD", two, [CONCEPT])
-    assert inputs_of("ItD", one, [CONCEPT]) != inputs_of("ItD", one, [other])
-    assert inputs_of("UCE", one, [CONCEPT]) == inputs_of("UCE", two, [CONCEPT])  # it reads no SAE
-    assert inputs_of("none", one, [CONCEPT]) == inputs_of("none", two, [other])
+    one, two = (replace(CONFIG, position_sae=tmp_path / name) for name in "ab")
+    other, method = replace(CONCEPT, targets=("a pistol",)), UCE()
+    assert inputs_of("ItD", method, one, [CONCEPT]) != inputs_of("ItD", method, two, [CONCEPT])
+    assert inputs_of("ItD", method, one, [CONCEPT]) != inputs_of("ItD", method, one, [other])
+    assert inputs_of("UCE", method, one, [CONCEPT]) == inputs_of("UCE", method, two, [CONCEPT])  # it reads no SAE
+    assert inputs_of("UCE", method, one, [CONCEPT]) != inputs_of("UCE", UCE(guide="art"), one, [CONCEPT])
+    assert inputs_of("none", method, one, [CONCEPT]) == inputs_of("none", method, two, [other])
     with pytest.raises(SnceError, match="cannot read"):
-        inputs_of("ItD", replace(CONFIG, sae=tmp_path / "c"), [CONCEPT])
+        inputs_of("ItD", method, replace(CONFIG, position_sae=tmp_path / "c"), [CONCEPT])
 
 
 def test_the_text_encoder_comes_home_after_fitting(pipe):

@@ -28,7 +28,7 @@ pytest.importorskip("nudenet")
         ({"engine": "cloud"}, "not one of local, ray"),
         ({"methods": "magic"}, "unknown method 'magic'"),
         ({"methods": ""}, "unknown method"),
-        ({"methods": "ItD"}, "ItD needs --sae"),
+        ({"methods": "ItD"}, "ItD needs --position-sae"),
         ({"measures": "beauty"}, "choose among nudity, clip, fid"),
         ({"measures": "style"}, "the prompts of i2p have no such class"),
         ({"concepts": "default", "eraser": None}, "what is to be erased"),

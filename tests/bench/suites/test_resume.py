@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from snce.bench.methods.uce import UCE
 from snce.bench.suites import judges
+from snce.bench.suites.lineup import ENTRIES, Entry
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.pipelines import load_pipeline
@@ -91,6 +94,21 @@ def test_results_of_other_settings_are_never_mixed_in(i2p, seen, studio, tmp_pat
     stray.write_bytes((tmp_path / "o" / "parts" / "none__000000.parquet").read_bytes())
     with pytest.raises(SnceError, match=r"none__000064\.parquet is of another run"):
         run(replace(i2p, methods="SNCE"))
+
+
+def test_parts_of_one_method_with_two_settings_are_never_summed_up(i2p, seen, monkeypatch):
+    run(replace(i2p, methods="UCE"))
+    part = i2p.out / "parts" / "UCE__000000.parquet"
+    part.unlink()
+    with monkeypatch.context() as patch:
+        patch.setitem(ENTRIES, "UCE", Entry(lambda _: UCE(guide="art", preserve=0)))
+        with pytest.raises(SnceError, match=r"UCE__\d+\.parquet was made with another"):
+            run(replace(i2p, methods="UCE"))
+        other = replace(i2p, methods="UCE", out=i2p.out.with_name("other"))
+        run(other)
+        shutil.copy(other.out / "parts" / part.name, part)
+    with pytest.raises(SnceError, match=r"UCE__\d+\.parquet is of another run"):
+        run(replace(i2p, methods="none"))
 
 
 def test_damaged_results_are_named(i2p, seen):

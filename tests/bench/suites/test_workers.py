@@ -85,5 +85,5 @@ def test_a_worker_with_another_model_or_concept_is_refused(worker, coco, studio,
     worker.start(config, tmp_path, load_pipeline, Corners())
     with pytest.raises(SnceError, match="another concept, SAE or eraser for 'UCE'"):
         worker.do(Part("UCE", 0, 1), "0" * 16)
-    assert worker.do(Part("UCE", 0, 1), worker.work.inputs("UCE")) == Part("UCE", 0, 1)
+    assert worker.do(Part("UCE", 0, 1), worker.work.inputs["UCE"]) == Part("UCE", 0, 1)
     assert (coco.out / "parts" / "UCE__000000.parquet").exists()

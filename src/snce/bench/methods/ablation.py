@@ -59,7 +59,7 @@ class ConceptAblation:
     """Denoising steps for each."""
     guidance: float = 6.0
     """Scale of guidance that they are drawn with; without effect on the empty prompt."""
-    progress: bool = field(default=False, repr=False)
+    progress: bool = field(default=False, repr=False, compare=False)
     """Show a progress bar."""
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> TrainedWeights:

@@ -48,7 +48,7 @@ class ESD:
     """Samples per step."""
     prompts: Literal["name", "targets"] = "name"
     """c: the concept's name, as published, or its target prompts."""
-    progress: bool = field(default=False, repr=False)
+    progress: bool = field(default=False, repr=False, compare=False)
     """Show a progress bar."""
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> TrainedWeights:

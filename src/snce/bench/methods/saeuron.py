@@ -61,7 +61,7 @@ class SAeUron:
     """Its active latents per place."""
     training: TrainConfig = TRAINING
     """How it is trained."""
-    progress: bool = field(default=False, repr=False)
+    progress: bool = field(default=False, repr=False, compare=False)
     """Show progress bars."""
 
     def prepare(self, pipe: Any, concepts: Sequence[Concept], seed: int = 0) -> SAeUronErasure:

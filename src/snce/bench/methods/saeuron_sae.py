@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -48,7 +48,7 @@ class UNetSAE:
     block: str
     """Path of the block inside the UNet."""
     sampling: Sampling
-    metrics: SAEMetrics | None = None
+    metrics: SAEMetrics | None = field(default=None, compare=False)
     """On held-out activations."""
 
     def code(self, maps: Tensor) -> Tensor:

@@ -42,6 +42,10 @@ class UCE:
     - c_j: of bare names that stay, as the authors give them, at the same positions as c_i; and of neutral prompts.
       These are sentences, whose subject is not known, so all of their words count (and, with tokens = "all", their end
       and padding).
+
+    Where we differ by default: the authors preserve nothing, or names that the user lists, such as other artists; their
+    guide is "art" for styles, and they have prompts around the name ("painting by ..."). Give `preserve=0`,
+    `preserve_names` and `guide` for that.
     """
 
     name: ClassVar[str] = "uce"

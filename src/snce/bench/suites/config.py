@@ -66,7 +66,10 @@ class SuiteConfig:
     eraser: str | None = None
     """An eraser that `snce find` wrote, or one on the hub, hf://OWNER/NAME/FILE.safetensors: the method SNCE."""
     sae: Path | None = None
-    """Folder that `snce train` wrote: for SNCE (where no eraser is given), Concept Steerers and ItD."""
+    """Folder that `snce train` wrote: for SNCE, where no eraser is given."""
+    position_sae: Path | None = None
+    """Folder that `snce train --support position --k 64` wrote: for Concept Steerers and ItD, which need an SAE that
+    codes each position by itself and has many active latents."""
     unet_sae: Path | None = None
     """Folder of an SAE inside the UNet: for SAeUron."""
     measures: str = "default"

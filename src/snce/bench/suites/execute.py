@@ -59,7 +59,7 @@ def run_elsewhere(
 
 def _done(work: Work, parts: Sequence[Part], crew: Crew, tools: Tools) -> Iterator[Part]:
     if parts:
-        items = ((part, work.inputs(part.method)) for part in parts)
+        items = ((part, work.inputs[part.method]) for part in parts)
         place = (work.config, Path.cwd(), *tools)
         yield from spread(crew.engine, crew.workers, _Worker.start, place, _Worker.do, items, gpu=True)
 
@@ -79,7 +79,7 @@ class _Worker:
 
     @classmethod
     def do(cls, part: Part, inputs: str) -> Part:
-        if cls.work.inputs(part.method) != inputs:
+        if cls.work.inputs[part.method] != inputs:
             raise SnceError(f"a worker has another concept, SAE or eraser for {part.method!r} than this machine")
         cls.work.do(part)
         return part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,6 +25,7 @@ from snce.bench.methods.sld import SLD
 from snce.bench.methods.spm import SPM
 from snce.bench.methods.steerers import ConceptSteerers
 from snce.bench.methods.uce import UCE
+from snce.bench.recipe import recipe
 from snce.errors import SnceError
 from snce.sae.formats import load_sae, sae_file
 from snce.text.fingerprint import weights_fingerprint
@@ -65,11 +66,28 @@ class Studio:
     """Methods that train show how far they are."""
     others: tuple[str, ...] = ()
     """Classes of the suite that are not erased."""
+    styles: bool = False
+    """Whether all that is erased are styles."""
+    steps: int = 50
+    """Denoising steps."""
 
     @cached_property
     def sae(self) -> SparseAutoencoder:
-        assert self.config.sae is not None
-        sae, origin = load_sae(self.config.sae)
+        return self._text_sae(self.config.sae)
+
+    @cached_property
+    def position_sae(self) -> SparseAutoencoder:
+        sae = self._text_sae(self.config.position_sae)
+        if sae.config.support != "position":
+            raise SnceError(
+                f"the SAE in {self.config.position_sae} has a code per prompt; Concept Steerers and ItD need one that "
+                "codes each position by itself: make it with `snce train --support position --k 64`"
+            )
+        return sae
+
+    def _text_sae(self, folder: Path | None) -> SparseAutoencoder:
+        assert folder is not None
+        sae, origin = load_sae(folder)
         origin.check(TextTower.from_pipeline(self.pipe))
         return sae
 
@@ -90,6 +108,24 @@ class Studio:
     def uce(self) -> UCE:
         """The authors preserve the other classes where there are such, else nothing."""
         return UCE(preserve=0, preserve_names=self.others)
+
+    def rece(self) -> RECE:
+        """As its authors edit: from the last token of the name on; objects and styles with another closeness."""
+        return RECE(replace(self.uce(), tokens="all"), closeness=1e-3 if self.others else 0.1)
+
+    def itd(self) -> InterpretThenDeactivate:
+        sae = self.position_sae
+        return InterpretThenDeactivate(sae, factor=-6.0, top=256) if self.styles else InterpretThenDeactivate(sae)
+
+    def sld(self, preset: SLD) -> SLD:
+        return replace(preset, warmup=self._of_fifty(preset.warmup))
+
+    def safree(self) -> SAFREE:
+        return SAFREE(limit=self._of_fifty(SAFREE.limit))
+
+    def _of_fifty(self, published: int) -> int:
+        """Steps that are published for schedules of 50."""
+        return round(published * self.steps / 50)
 
     def made(self, names: Sequence[str]) -> dict[str, Method]:
         """The methods of these names.
@@ -114,18 +150,19 @@ class Entry:
 ENTRIES: dict[str, Entry] = {
     BASE: Entry(lambda _: Nothing(), fits=False),
     "negative prompt": Entry(lambda _: NegativePrompt()),
-    "SLD medium": Entry(lambda _: SLD.medium()),
-    "SLD strong": Entry(lambda _: SLD.strong()),
-    "SLD max": Entry(lambda _: SLD.max()),
-    "SAFREE": Entry(lambda _: SAFREE()),
+    "SLD medium": Entry(lambda s: s.sld(SLD.medium())),
+    "SLD strong": Entry(lambda s: s.sld(SLD.strong())),
+    "SLD max": Entry(lambda s: s.sld(SLD.max())),
+    "SAFREE": Entry(Studio.safree),
     "UCE": Entry(Studio.uce),
-    "RECE": Entry(lambda s: RECE(s.uce())),
+    "UCE (all tokens)": Entry(lambda s: replace(s.uce(), tokens="all")),
+    "RECE": Entry(Studio.rece),
     "ESD-x": Entry(lambda s: ESD(progress=s.progress)),
     "concept ablation": Entry(lambda s: ConceptAblation(progress=s.progress)),
     "SPM": Entry(lambda s: SPM(progress=s.progress)),
     "LEACE": Entry(lambda _: Leace(), reads_text=True),
-    "Concept Steerers": Entry(lambda s: ConceptSteerers(s.sae), ("sae",), reads_text=True),
-    "ItD": Entry(lambda s: InterpretThenDeactivate(s.sae), ("sae",), reads_text=True),
+    "Concept Steerers": Entry(lambda s: ConceptSteerers(s.position_sae), ("position_sae",), reads_text=True),
+    "ItD": Entry(Studio.itd, ("position_sae",), reads_text=True),
     "SAeUron": Entry(lambda s: SAeUron(s.unet_sae, progress=s.progress), ("unet_sae",)),
     OURS: Entry(Studio.ours, ("eraser", "sae"), reads_text=True),
 }
@@ -161,11 +198,12 @@ def _lacking(name: str, config: SuiteConfig, concepts: Sequence[Concept]) -> str
     return ""
 
 
-def inputs_of(name: str, config: SuiteConfig, concepts: Sequence[Concept]) -> str:
-    """A short hash of what a method is made from: concepts and files. Parts of different inputs are not mixed."""
+def inputs_of(name: str, method: Method, config: SuiteConfig, concepts: Sequence[Concept]) -> str:
+    """A short hash of what a method is made from: settings, concepts and files. Parts of different inputs are not
+    mixed."""
     entry = ENTRIES[name]
     given = name == OURS and config.eraser is not None
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(recipe(method).encode())
     if entry.fits and not given:
         for c in concepts:
             digest.update(repr((c.name, c.targets, c.neutrals)).encode())

@@ -50,8 +50,9 @@ def prepare(
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
     others = tuple(n for n in (*prompts.labels.objects, *prompts.labels.styles) if n not in erased)
-    methods = Studio(pipe, config, eraser, progress, others).made(names)
     sampling = Sampling.of(pipe, config)
+    styles = bool(erased) and set(erased) <= set(prompts.labels.styles)
+    methods = Studio(pipe, config, eraser, progress, others, styles, sampling.steps).made(names)
     drawing = {
         **asdict(sampling),
         "scheduler": type(pipe.scheduler).__name__,

@@ -18,7 +18,7 @@ from snce.errors import SnceError
 from snce.storage import parse_json, read_text, strict_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from snce.bench.suites.config import SuiteConfig
     from snce.bench.suites.prompts import PromptSet
@@ -89,19 +89,25 @@ def sum_up(
     folder: Path,
     settings: dict[str, Any],
     digest: str,
+    inputs: Mapping[str, str],
     figures: Figures,
     inception: Inception | None,
     reference: Path | None,
 ) -> str:
     """Write DIR/results.parquet, summary.json and table.md from all parts in the folder; returns the table.
 
+    Args:
+        digest: of the settings.
+        inputs: hashes of what the methods of this run are made from; of others, all parts must have the same.
+
     Raises:
         SnceError: a part that is damaged, or of another run.
     """
     files: dict[str, list[Path]] = {}
+    known = dict(inputs)
     for path in sorted((folder / "parts").glob("*.parquet")):
         told = read_metadata(path)
-        if told.get("settings") != digest:
+        if told.get("settings") != digest or told["inputs"] != known.setdefault(told["method"], told["inputs"]):
             raise SnceError(f"{path} is of another run, with other settings: delete it, or choose another --out")
         files.setdefault(told["method"], []).append(path)
     order = [*ENTRIES, *files]  # not that of the file names

@@ -52,7 +52,7 @@ def run_suite(
         console.print(note, markup=False)
     _run(work, console, crew, load, extractor)
     figures = Figures(config.chosen_measures(), work.panel.erased, work.prompts.labels, config.threshold)
-    table = sum_up(config.out, work.settings, work.digest, figures, work.panel.inception, config.reference)
+    table = sum_up(config.out, work.settings, work.digest, work.inputs, figures, work.panel.inception, config.reference)
     console.print(table, markup=False, soft_wrap=True)
 
 

@@ -45,7 +45,8 @@ class Work:
     """Hash of the settings."""
     advance: Callable[[int], object] = field(default=lambda _: None)
     """Is told how many pictures were drawn."""
-    _inputs: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(init=False)
+    """Of every method, a hash of what it is made from: see `inputs_of`."""
     _fitted: tuple[str, Erasure, float] | None = None
     """Of the last method alone: parts come method by method, and an erasure may be as large as a UNet."""
 
@@ -53,15 +54,14 @@ class Work:
     def folder(self) -> Path:
         return self.config.out
 
-    def inputs(self, method: str) -> str:
-        """Hash of the concepts and files that a method is made from: see `inputs_of`."""
-        if method not in self._inputs:
-            self._inputs[method] = inputs_of(method, self.config, self.concepts)
-        return self._inputs[method]
+    def __post_init__(self) -> None:
+        self.inputs = {
+            name: inputs_of(name, method, self.config, self.concepts) for name, method in self.methods.items()
+        }
 
     def is_done(self, part: Part) -> bool:
         """See `Part.is_done`."""
-        return part.is_done(self.folder, self.digest, self.inputs(part.method))
+        return part.is_done(self.folder, self.digest, self.inputs[part.method])
 
     def do(self, part: Part) -> None:
         """Draw, judge and write a part. The base model's part on the same prompts must be there already."""
@@ -119,5 +119,5 @@ class Work:
         write_part(
             part, self.folder, rows_of(header, self._prompts(part), pictures, verdicts), cost,
             erased=erased, method_settings=method, settings=self.digest,
-            inputs=self.inputs(part.method), judges=json.dumps(self.panel.describe()),
+            inputs=self.inputs[part.method], judges=json.dumps(self.panel.describe()),
         )  # fmt: skip

@@ -153,7 +153,9 @@ def summary_is_printable(summary: dict, content: bytes) -> None:
 
 
 def tuned_is_of_shares(found: dict, _content: bytes) -> None:
-    assert all(0 <= score <= 1 for scores in found.values() for score in scores.values())
+    for tried in found.values():
+        assert all(0 <= score <= 1 for score in tried.scores.values())
+        tried.stamp.encode()
 
 
 TXT = "a church\r\n\n  zwölf Äpfel \n\u2028a \U0001f600 hat\n".encode()
@@ -168,7 +170,9 @@ targets:
   - 'St. Mary''s'
 neutrals: [a barn, "a: b"]
 """
-TUNED = b'{"UCE": {"chosen": 0.5, "at the end of the grid": false, "harmonic mean by value": {"0.5": 0.75, "1": 0.5}}}'
+TUNED = b"""\
+{"UCE": {"chosen": 0.5, "at the end of the grid": false, "harmonic mean by value": {"0.5": 0.75, "1": 0.5},
+         "stamp": "f 1"}}"""
 
 
 def folder_reader(folder: Path, load: Callable[..., Any], tower: TextTower) -> Callable[[str], Callable[[Path], Any]]:

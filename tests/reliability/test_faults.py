@@ -46,9 +46,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def refused_by_a_full_disk(outcome: Outcome, folder: Path, file: str) -> None:
     """One line that names the file that could not be written."""
     assert outcome.code == 2
-    complaint = [line for line in outcome.output.splitlines() if "error: " in line]
-    assert len(complaint) == 1
-    assert file in complaint[0]
+    (complaint,) = (line for line in outcome.output.splitlines() if "error: " in line)
+    assert file in complaint
     assert "Traceback" not in outcome.output
     assert not list(folder.rglob(f"{PREFIX}*"))
 

@@ -70,19 +70,20 @@ class Description:
         """
         value = self.entries.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SnceError(f"{self.path}: {name!r} is {value!r} where a whole number above zero was expected")
+            raise SnceError(f"{self.path}: {name!r} is {repr(value)[:60]} where a whole number above zero was expected")
         return value
 
     def refuse_unless(self, name: str, expected: Any, why: str) -> None:
         """Raise SnceError if an entry is there and differs from `expected`."""
         value = self.entries.get(name, expected)
         if value != expected:
-            raise SnceError(f"{self.path}: {name} is {value!r}: {why}")
+            raise SnceError(f"{self.path}: {name} is {repr(value)[:60]}: {why}")
 
     def check_exporter(self, told: Any, tower: TextTower) -> None:
         """`told` is what an export of ours says about its text encoder: raise SnceError if it was another."""
         if isinstance(told, dict) and isinstance(told.get("fingerprint"), str):
-            fingerprint, *place = (str(told.get(name, "")) for name in ("fingerprint", "tower", "module", "pipeline"))
+            names = ("fingerprint", "tower", "module", "pipeline")
+            fingerprint, *place = (str(told.get(name, ""))[:100] for name in names)  # a complaint is one line
             SAEOrigin(fingerprint, place[0], place[1], place[2]).check(tower)
 
 

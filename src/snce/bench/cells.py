@@ -63,6 +63,7 @@ class Bench:
     def __init__(self, folder: Path, progress: bool = False):
         self.folder = folder
         self.workshop = Workshop(folder, progress)
+        self._prompts: dict[tuple[tuple[str, ...], Sizes], list[BenchPrompt]] = {}
         self._recipes: dict[tuple[str, float | None], str] = {}
 
     @cached_property
@@ -81,7 +82,11 @@ class Bench:
         return near
 
     def prompts(self, cell: Cell) -> list[BenchPrompt]:
-        return precision_prompts(cell.erased, self.neighbours(cell.erased), cell.sizes)
+        """Those of all methods on the same concepts are the same."""
+        key = cell.erased, cell.sizes
+        if key not in self._prompts:
+            self._prompts[key] = precision_prompts(cell.erased, self.neighbours(cell.erased), cell.sizes)
+        return self._prompts[key]
 
     def stamp(self, cell: Cell) -> str:
         """The same for cells that draw the same prompts with the same weights, by whatever method."""

@@ -51,8 +51,10 @@ def run_cells(bench: Bench, cells: Sequence[Cell], folder: Path, crew: Crew, con
 def is_done(bench: Bench, cell: Cell, folder: Path) -> bool:
     """Whether its rows are there: of these weights, prompts and settings."""
     path = part_of(cell, folder)
+    if not path.exists():
+        return False
     try:
-        told = read_metadata(path) if path.exists() else {}
+        told = read_metadata(path)
     except SnceError:  # damaged, or of another version: it is made again
         return False
     return told.get("stamp") == bench.stamp(cell) and told.get("recipe") == bench.recipe(cell)

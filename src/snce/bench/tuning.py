@@ -81,13 +81,14 @@ def tune(
     """
     folder = bench.folder / "tuning"
     concepts = tuning_concepts()
-    grids, known = {}, {}
+    grids, known, stamps = {}, {}, {}
     for name in (n for n in names if n in METHODS):  # ablations are what they are
         method = METHODS[name](bench.workshop)
         if method.knob is not None:
             grids[name] = method.knob.grid
+            stamps[name] = stamp_of(bench, name, concepts)
             tried = (earlier or {}).get(name)
-            known[name] = tried.scores if tried and tried.stamp == stamp_of(bench, name, concepts) else {}
+            known[name] = tried.scores if tried and tried.stamp == stamps[name] else {}
             if tried and not known[name]:
                 console.print(f"{name} is tuned anew: it was tuned on other prompts or as another method", markup=False)
     untried = [(m, v) for m, grid in grids.items() for v in grid if v not in known[m]]
@@ -98,8 +99,7 @@ def tune(
         scores = {v: known[name][v] if v in known[name] else _score(folder, name, v, concepts) for v in grid}
         best[name] = max(scores, key=scores.__getitem__)
         at_end = best[name] in (min(grid), max(grid))
-        stamp = stamp_of(bench, name, concepts)
-        record[name] = {"chosen": best[name], "at the end of the grid": at_end, _SCORES: scores, _STAMP: stamp}
+        record[name] = {"chosen": best[name], "at the end of the grid": at_end, _SCORES: scores, _STAMP: stamps[name]}
         if at_end:
             console.print(f"{name}: the best value tried, {best[name]:g}, is at the end of its grid", markup=False)
     write_text(bench.folder / "tuned.json", json.dumps(record, indent=1) + "\n")

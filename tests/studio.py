@@ -65,3 +65,9 @@ def generate(it: Studio, out: Path, *prompts: str, erasers: tuple[Path, ...] = (
     texts = [word for prompt in prompts for word in ("--prompt", prompt)]
     files = [word for file in erasers for word in ("--eraser", str(file))]
     return ["generate", model or it.model, *texts, *files, "--out", str(out), "--steps", "2"]
+
+
+def emblem_training(out: Path, captions: int, steps: int) -> list[str]:
+    """A small SAE on Emblem."""
+    small = ("--latents", "64", "--k", "4", "--batch", "16", "--captions", str(captions), "--steps", str(steps))
+    return ["train", "emblem", "--out", str(out), "--device", "cpu", *small]

@@ -60,7 +60,6 @@ class Shop:
         *,
         kill_at: int | None = None,
         kill_after: float | None = None,
-        few_prompts: bool = False,
         largest_file: int | None = None,
     ) -> Outcome:
         """Run a command.
@@ -73,7 +72,7 @@ class Shop:
         """
         log, counted = self.scratch / "log", self.scratch / "counted"
         counted.unlink(missing_ok=True)
-        job = {"command": command, "folder": str(folder), "kill_at": kill_at, "few_prompts": few_prompts,
+        job = {"command": command, "folder": str(folder), "kill_at": kill_at,
                "largest_file": largest_file}  # fmt: skip
         assert self.process.stdin
         self.process.stdin.write(json.dumps(job | {"log": str(log), "counted": str(counted)}) + "\n")
@@ -114,7 +113,6 @@ def kill_again_and_again(
     check: Callable[[Path, bool], None],
     kills: int,
     random: Random,
-    few_prompts: bool = False,
 ) -> int:
     """Run a command, kill it at a random operation or CPU second, run it again and so on, four kills at most, until it
     is done; all that again in fresh folders, until it was killed `kills` times. Returns how often it was.
@@ -124,7 +122,7 @@ def kill_again_and_again(
         check: is called with the folder after every run, and whether the run came to its end.
     """
     folder = fresh()
-    whole = shop.run(command(folder), folder, few_prompts=few_prompts)
+    whole = shop.run(command(folder), folder)
     check(folder, True)
     killed = 0
     while killed < kills:
@@ -136,7 +134,7 @@ def kill_again_and_again(
                 moment = {"kill_at": random.randint(1, whole.operations)}
             else:
                 moment = {"kill_after": random.uniform(0, whole.seconds)}
-            outcome = shop.run(command(folder), folder, few_prompts=few_prompts, **moment)
+            outcome = shop.run(command(folder), folder, **moment)
             check(folder, outcome.code == 0)
             if outcome.code == 0:
                 break

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from snce.storage import CHECKSUM, read_metadata, read_tensors, replacing, write
 from snce.temporaries import PREFIX, temporary_file, temporary_folder
 from snce.text.towers import TextTower
 from tests.examples import eraser_for, random_eraser, same_bits, tiny_pipeline
+from tests.reliability.folders import files_in
 from tests.reliability.kills import Outcome, Shop
 from tests.studio import find, generate, train
 
@@ -32,12 +32,6 @@ def shop(tmp_path_factory):
     it = Shop(tmp_path_factory.mktemp("shop"))
     yield it
     it.close()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"
-    }
 
 
 # -- disks -------------------------------------------------------------------------------------------------------------
@@ -71,16 +65,16 @@ def test_a_disk_that_is_full_when_the_sae_is_written_keeps_the_old_one(studio, s
     """Or its checkpoint: the embeddings are there already, and are only read."""
     command, sae = train(studio, tmp_path), tmp_path / "sae.safetensors"
     assert shop.run(command, tmp_path).code == 0
-    written, limit = contents(tmp_path), 5000
+    written, limit = files_in(tmp_path), 5000
     assert sae.stat().st_size > limit
     sae.write_text("old")
     refused_by_a_full_disk(shop.run(command, tmp_path, largest_file=limit), tmp_path, sae.name)
-    assert contents(tmp_path) == written | {sae.name: b"old"}
+    assert files_in(tmp_path) == written | {sae.name: b"old"}
     (tmp_path / "checkpoint.safetensors").unlink()
     refused_by_a_full_disk(shop.run(command, tmp_path, largest_file=limit), tmp_path, "checkpoint.safetensors")
     assert sae.read_text() == "old"
     assert shop.run(command, tmp_path).code == 0
-    assert contents(tmp_path) == written
+    assert files_in(tmp_path) == written
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system that nobody can write to")
@@ -128,32 +122,6 @@ def test_a_model_whose_baking_was_killed_leaves_nothing_to_the_next(shop, tmp_pa
     assert list(folder.glob(f"{PREFIX}*/text_encoder"))
     assert shop.run(command, folder).code == 0
     assert [path.name for path in folder.iterdir()] == ["baked"]
-
-
-@linux
-@pytest.mark.slow
-def test_two_processes_in_one_folder_leave_what_one_leaves(studio, shop, tmp_path):
-    other = Shop(tmp_path)
-    try:
-        for make, name in (
-            (lambda out: ["harvest", studio.model, "--prompts", str(studio.prompts), "--out", str(out)], "harvest"),
-            (lambda out: train(studio, out, "--steps", "500"), "train"),
-            (lambda out: find(studio, out / "e.safetensors"), "find"),
-            (lambda out: generate(studio, out / "x.png", "a cat", erasers=(studio.eraser,)), "generate"),
-        ):
-            alone, together = tmp_path / name / "alone", tmp_path / name / "together"
-            for folder in (alone, together):
-                folder.mkdir(parents=True)
-            assert shop.run(make(alone), alone).code == 0
-            for _ in range(3):
-                with ThreadPoolExecutor(2) as pool:
-                    outcomes = pool.map(lambda s: s.run(make(together), together).code, (shop, other))  # noqa: B023
-                assert list(outcomes) == [0, 0]
-            expected, found = contents(alone), contents(together)
-            assert expected.keys() == found.keys()
-            assert [n for n in expected if expected[n] != found[n] and "progress" not in n] == []
-    finally:
-        other.close()
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------

@@ -44,16 +44,20 @@ def count_operations(folder: str, kill_at: int | None) -> list[int]:
     return count
 
 
-def few_prompts() -> None:
-    """Cells of the benchmark with a few pictures of two denoising steps in place of a hundred of twenty."""
-    from functools import partial
+def small_benchmark() -> None:
+    """Cells of the benchmark with a few pictures of two denoising steps in place of a hundred of twenty, and an SAE of
+    few latents, captions and steps."""
+    from dataclasses import replace
+    from functools import partial, partialmethod
 
-    from snce.bench import cells, plan
+    from snce.bench import cells, lineup, plan, turns
     from snce.bench.prompts import Sizes
 
-    cells.draw = partial(cells.draw, steps=2)
-
+    cells.draw = turns.draw = partial(cells.draw, steps=2)
     plan.sizes_for = lambda _: Sizes(direct=2, synonym=1, sentence=1, pair=2, neighbour=1, other=1)
+    lineup.SAE = replace(lineup.SAE, latents=64)
+    training = replace(lineup.TRAINING, steps=100, batch=16)
+    lineup.Workshop.text_sae = partialmethod(lineup.Workshop.text_sae, training=training, captions=400)
 
 
 def run(job: dict[str, Any], log: int) -> None:
@@ -63,8 +67,8 @@ def run(job: dict[str, Any], log: int) -> None:
         os.dup2(log, stream)
     if job["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)
-    if job["few_prompts"]:
-        few_prompts()
+    if job["command"][0] == "bench":
+        small_benchmark()
     from snce.cli import main
 
     count = count_operations(job["folder"], job["kill_at"])

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from snce.bench.lineup import BASE, METHODS
 from snce.demo.pictures import BATCH, draw
-from snce.emblem.load import STEPS
 from snce.errors import SnceError
 from snce.storage import read_json, write_text
 
@@ -68,7 +67,7 @@ def _measured(bench: Bench, cell: Cell) -> list[float]:
     def seconds(attached: AbstractContextManager[Any]) -> float:
         with attached:
             start = time.process_time()
-            draw(pipe, prompts, STEPS)
+            draw(pipe, prompts)
             return time.process_time() - start
 
     ratios = []

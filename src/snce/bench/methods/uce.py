@@ -49,7 +49,7 @@ class UCE:
     """
 
     name: ClassVar[str] = "uce"
-    knob: ClassVar[Knob | None] = Knob("erase_weight", (0.1, 1.0, 10.0, 100.0, 1000.0))
+    knob: ClassVar[Knob | None] = Knob("erase_weight", (1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0))
 
     erase_weight: float = 1.0
     """e."""

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -47,7 +48,7 @@ def clock(monkeypatch, laboratory):
     found = Clock()
     hook = laboratory.pipe.unet.register_forward_hook(found.tick)
     monkeypatch.setattr(turns, "time", SimpleNamespace(process_time=lambda: found.now))
-    monkeypatch.setattr(turns, "STEPS", 2)
+    monkeypatch.setattr(turns, "draw", partial(turns.draw, steps=2))
     monkeypatch.setattr(lineup.Workshop, "lab", laboratory)
     for methods in (lineup.METHODS, MAKERS):
         monkeypatch.setitem(methods, "twice", lambda _: Twice(found))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -23,6 +24,12 @@ def weights_fingerprint(model: nn.Module) -> str:
             # a copy cast to half precision is still the same model
             digest.update(value.detach().cpu().to(torch.float16).numpy().tobytes())  # in order, whatever the layout
     return digest.hexdigest()[:16]
+
+
+def pipeline_fingerprints(pipe: Any) -> dict[str, str]:
+    """`weights_fingerprint` of each model of a diffusers pipeline, by the component's name."""
+    parts = sorted(pipe.components.items())
+    return {name: weights_fingerprint(part) for name, part in parts if isinstance(part, nn.Module)}
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

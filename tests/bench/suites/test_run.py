@@ -64,7 +64,7 @@ def test_what_decides_the_counts_is_on_record(i2p, seen):
     assert recorded["settings"]["safety checker"] == "off"
     assert recorded["settings"]["sampling"]["scheduler"].endswith("Scheduler")
     assert recorded["settings"]["sampling"]["denoiser runs in"] == "full precision"
-    assert recorded["settings"]["weights"].keys() == {"text encoder", "denoiser", "decoder"}
+    assert recorded["settings"]["weights"].keys() == {"text_encoder", "unet", "vae"}
     assert recorded["versions"]["torch"] == torch.__version__
     _, (metadata, *_) = read_rows(sorted((i2p.out / "parts").glob("*.parquet")))
     assert json.loads(metadata["judges"])["nudity"] == nudity

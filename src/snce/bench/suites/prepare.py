@@ -14,7 +14,7 @@ from snce.bench.suites.lineup import Studio, chosen_methods
 from snce.bench.suites.prompts import load_prompts
 from snce.bench.suites.report import check_settings, settings_of
 from snce.bench.suites.work import Work
-from snce.text.fingerprint import weights_fingerprint
+from snce.text.fingerprint import pipeline_fingerprints
 from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def prepare(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     panel = Panel(config, prompts.labels, erased, device, extractor)
     pipe = load(config.model)
-    tower = TextTower.from_pipeline(pipe)
+    TextTower.from_pipeline(pipe)  # a pipeline whose prompts cannot be edited is refused before any work
     pipe.safety_checker = None  # it blackens pictures: the judges would judge the checker
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
@@ -58,11 +58,6 @@ def prepare(
         "scheduler": type(pipe.scheduler).__name__,
         "denoiser runs in": "half precision" if device == "cuda" else "full precision",
     }
-    weights = {
-        "text encoder": tower.fingerprint,
-        "denoiser": weights_fingerprint(pipe.unet),
-        "decoder": weights_fingerprint(pipe.vae),
-    }
-    settings = settings_of(config, prompts, erased, drawing, panel.describe(), weights)
+    settings = settings_of(config, prompts, erased, drawing, panel.describe(), pipeline_fingerprints(pipe))
     digest = check_settings(config.out, settings)
     return Work(config, pipe, prompts, concepts, methods, panel, sampling, settings, digest), notes

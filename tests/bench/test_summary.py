@@ -15,7 +15,7 @@ from snce.bench.plan import concept_sets, default_concepts
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import Strip, write_report
 from snce.bench.rows import SEPARATOR
-from snce.bench.summary import AHEAD, VALIDATION, groups, markdown, overview, write_summary
+from snce.bench.summary import AHEAD, VALIDATION, changes, groups, markdown, overview, write_summary
 from snce.demo.table import validation_concepts
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
@@ -69,7 +69,19 @@ def test_one_group_needs_no_overview():
 
 def test_tables_say_how_many_pictures_they_rest_on():
     summary = {"One concept at a time": {"none": found(0.0, sets=3), "UCE": found(0.9, sets=2)}}
-    assert markdown(summary).endswith("\nPictures that the shares rest on, by kind of prompt: 24 direct, 7 pair.\n")
+    assert "\nPictures that the shares rest on, by kind of prompt: 24 direct, 7 pair.\n" in markdown(summary)
+
+
+def test_the_last_table_tells_how_far_retained_pictures_change_the_fewest_first():
+    none = found(1.0) | {"psnr of the changed": Interval(inf, inf, inf)._asdict()}  # no picture changed
+    table = changes("Styles", {"UCE": found(0.25), "none": none, "leace": found(nan)})
+    assert table.startswith("### Retained pictures: styles\n")
+    assert names(table) == ["none", "UCE", "leace"]
+    assert "| none | 100.0 (50 to 100) | - | 1.00 (0.50 to 1.00) | 1.00 (0.50 to 1.00) |" in table
+    assert "| UCE | 25.0 (12 to 25) | 0.25 (0.12 to 0.25) |" in table
+    assert markdown({"Styles": {"UCE": found(0.25)}, "5 together": {"UCE": found(0.5)}}).endswith(
+        f"\n\n{changes('Styles', {'UCE': found(0.25)})}\n"
+    )
 
 
 def test_tables_say_how_far_ours_is_ahead():
@@ -81,7 +93,7 @@ def test_tables_say_how_far_ours_is_ahead():
 
 def test_a_method_that_was_measured_on_fewer_sets_says_so():
     summary = {"One concept at a time": {"none": found(0.0, sets=31), "UCE": found(0.9, sets=3)}}
-    assert names(markdown(summary)) == ["UCE (3 of 31 sets)", "none"]
+    assert names(markdown(summary).split("### Retained")[0]) == ["UCE (3 of 31 sets)", "none"]
     assert names(overview(summary)) == ["UCE (3 of 31 sets)", "none"]
     assert "| UCE |" in markdown({"One concept at a time": {"UCE": found(0.9, sets=3)}})
 

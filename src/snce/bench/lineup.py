@@ -121,7 +121,7 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
     "UCE": lambda _: UCE(),
     "UCE (all tokens)": lambda _: UCE(tokens="all"),
     # as the authors edit and erase objects, after UCE with the weight that tuning gives it
-    "RECE": lambda _: RECE(UCE(tokens="all", erase_weight=100.0), closeness=1e-3),
+    "RECE": lambda _: RECE(UCE(tokens="all", erase_weight=10_000.0), closeness=1e-3),
     "ESD-x": lambda _: ESD(steps=200, batch=4, sampling_steps=10, guidance=GUIDANCE),
     "concept ablation": lambda _: ConceptAblation(
         steps=100, images=64, sampling_steps=10, guidance=GUIDANCE, anchor=counterpart

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: sentence", "kept: others",
            "kept: neighbours", "kept: styles", "pair precision", "identical", "fréchet distance")  # fmt: skip
-"""Measures in the table, in this order; the JSON has all."""
-_SHARES = set(COLUMNS) - {"fréchet distance"}
+"""Measures in the table of a group, in this order."""
+CHANGES = ("identical", "psnr of the changed", "perceptual distance of the changed", "fréchet distance")
+"""Measures in the table of what happens to retained pictures."""
+_SHARES = {*COLUMNS} - {"fréchet distance"}
 BY_SET = "harmonic mean by set"
 SETS = "sets"
 BASIS = "pictures by kind"
@@ -117,7 +120,8 @@ def _stamp(metadata: Sequence[dict[str, str]]) -> str:
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """An overview if there is more than one group, then one table per group, the best harmonic mean first."""
+    """An overview if there is more than one group, then one table per group, the best harmonic mean first; at the end
+    what happens to retained pictures, in the first group."""
     tables = [overview(summary)] if len(summary) > 1 else []
     for title, methods in summary.items():
         first, *others = COLUMNS
@@ -133,6 +137,7 @@ def markdown(summary: dict[str, Any]) -> str:
         if most:
             counts = ", ".join(f"{n} {kind}" for kind, n in most.items())
             tables.append(f"Pictures that the shares rest on, by kind of prompt: {counts}.")
+    tables.append(changes(*next(iter(summary.items()))))
     return "\n\n".join(tables) + "\n"
 
 
@@ -144,6 +149,20 @@ def overview(summary: dict[str, Any]) -> str:
         found = [methods.get(name, {"harmonic mean": _NOT_MEASURED._asdict()}) for methods in summary.values()]
         cells = " | ".join(figure_cells(f, ("harmonic mean",)) for f in found)
         lines.append(f"| {told(name, first)} | {cells} |")
+    return "\n".join(lines)
+
+
+def changes(title: str, methods: dict[str, Any]) -> str:
+    """A table of how far retained pictures change: the fewest changed first, then the least."""
+    lines = [f"### Retained pictures: {title[0].lower()}{title[1:]}", "", f"| method | {' | '.join(CHANGES)} |",
+             "|---" * (len(CHANGES) + 1) + "|"]  # fmt: skip
+
+    def order(name: str) -> tuple[float, float]:
+        share, distance = (methods[name][measure]["value"] for measure in (CHANGES[0], CHANGES[-1]))
+        return (-share, distance) if isfinite(share) else (1.0, 0.0)
+
+    for name in sorted(methods, key=order):
+        lines.append(f"| {told(name, methods)} | {figure_cells(methods[name], CHANGES)} |")
     return "\n".join(lines)
 
 
@@ -165,7 +184,7 @@ def figure_cells(found: dict[str, Any], columns: Sequence[str]) -> str:
 
 
 def _cell(column: str, figure: Interval) -> str:
-    if figure.value != figure.value:
+    if not isfinite(figure.value):  # not measured, or the PSNR of no picture
         return "-"
     if column in _SHARES:
         return f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f})"

@@ -64,7 +64,7 @@ def reconstruct(
     dz = pairs.dots(w_dec, outer) * (z > 0)
     pairs.to_latents(dz, centred, out=gradients[0])
     pairs.to_latents(z, outer, out=gradients[1])
-    loss = (residual.square().sum(1) * weight).sum() / scale**2
+    loss = torch.dot(outer.flatten(), residual.flatten()) / (-2 * scale)  # outer has the weights and -2 / scale
     fired = torch.zeros(len(w_enc), dtype=torch.bool, device=z.device)
     fired[pairs.latent[z > 0]] = True
     return Term(residual, outer, loss, fired, pairs.sums(dz), pairs.sums(z * dz))

@@ -21,6 +21,8 @@ class Pairs(NamedTuple):
     What the products take and give has one number per pair, in this order.
     """
 
+    of_row: Tensor
+    """The latents of each row, [n, k]; what follows is in their order."""
     row: Tensor
     """[n * k]"""
     latent: Tensor
@@ -29,27 +31,25 @@ class Pairs(NamedTuple):
     """[m + 1]: the pairs of latent i are those from ends[i] up to ends[i + 1]."""
     place: Tensor
     """[n * k]: where each pair stands in the order of the rows."""
-    k: int
 
     @classmethod
     def of(cls, latents: Tensor, m: int) -> Pairs:
         """latents: [n, k], of a dictionary of m."""
-        k = latents.shape[1]
-        # stable: sums are taken in the same order each time
-        latent, place = latents.flatten().sort(stable=True)
-        return cls(place // k, latent, _ends(latent, m), place, k)
+        # stable: sums are taken in the same order each time; 32 bits are sorted sooner than 64
+        latent, place = latents.flatten().int().sort(stable=True)
+        return cls(latents, place // latents.shape[1], latent.long(), _ends(latent, m), place)
 
     def strongest(self, values: Tensor, k: int) -> tuple[Pairs, Tensor]:
         """The k pairs of each row with the largest `values`, and these."""
         best, kept = self.by_row(values).topk(k, dim=1, sorted=False)
-        pairs = Pairs.of(self.by_row(self.latent).gather(1, kept), len(self.ends) - 1)
+        pairs = Pairs.of(self.of_row.gather(1, kept), len(self.ends) - 1)
         return pairs, best.flatten()[pairs.place]
 
     def by_row(self, values: Tensor) -> Tensor:
         """[n, k]"""
         ordered = torch.empty_like(values)
         ordered[self.place] = values
-        return ordered.view(-1, self.k)
+        return ordered.view(self.of_row.shape)
 
     def dots(self, latents: Tensor, rows: Tensor) -> Tensor:
         """latents[j] . rows[i] for each pair (i, j). latents: [m, d]; rows: [n, d]."""
@@ -64,8 +64,7 @@ class Pairs(NamedTuple):
 
     def to_rows(self, values: Tensor, latents: Tensor) -> Tensor:
         """Sums of values * latents[j] over the pairs of each row, [n, d]."""
-        weights = self.by_row(values)
-        return embedding_bag(self.by_row(self.latent), latents, mode="sum", per_sample_weights=weights)
+        return embedding_bag(self.of_row, latents, mode="sum", per_sample_weights=self.by_row(values))
 
     def to_latents(self, values: Tensor, rows: Tensor, out: Tensor) -> None:
         """Sums of values * rows[i] over the pairs of each latent, into out [m, d]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def small(monkeypatch, trained):
     monkeypatch.setattr(tuning, "TUNING_SIZES", SIZES)
     monkeypatch.setattr(tuning, "tuning_concepts", lambda: TUNED_ON)
     monkeypatch.setattr(turns, "TURNS", 1)
-    monkeypatch.setattr(turns, "STEPS", 1)
+    monkeypatch.setattr(turns, "draw", partial(turns.draw, steps=1))
 
 
 def bench(folder, *options):

@@ -15,10 +15,7 @@ from tests.studio import find, generate, train
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux: reads CPU times in /proc"),
-]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux: reads CPU times in /proc")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +48,7 @@ def side_by_side(
         check(together, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["harvest", "train", "find", "generate"])
 def test_two_processes_in_one_folder_leave_what_one_leaves(name, studio, shops, fresh):
     def command(out: Path) -> list[str]:
@@ -64,6 +62,7 @@ def test_two_processes_in_one_folder_leave_what_one_leaves(name, studio, shops, 
     side_by_side(shops, command, fresh, SameBytes())
 
 
+@pytest.mark.slow
 def test_two_benchmarks_in_one_folder_leave_the_rows_of_one(shops, fresh):
     """But for seconds, which are of whichever wrote last."""
     pytest.importorskip("pyarrow")
@@ -75,6 +74,7 @@ def test_two_benchmarks_in_one_folder_leave_the_rows_of_one(shops, fresh):
     side_by_side(shops, command, fresh, SameFigures())
 
 
+@pytest.mark.slow
 def test_of_two_that_bake_into_one_folder_one_does_and_the_other_is_told(studio, shops, fresh):
     alone, together = fresh(), fresh()
 

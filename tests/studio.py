@@ -67,7 +67,6 @@ def generate(it: Studio, out: Path, *prompts: str, erasers: tuple[Path, ...] = (
     return ["generate", model or it.model, *texts, *files, "--out", str(out), "--steps", "2"]
 
 
-def emblem_training(out: Path, captions: int, steps: int) -> list[str]:
-    """A small SAE on Emblem."""
-    small = ("--latents", "64", "--k", "4", "--batch", "16", "--captions", str(captions), "--steps", str(steps))
-    return ["train", "emblem", "--out", str(out), "--device", "cpu", *small]
+def small_bench(out: Path) -> list[str]:
+    """Two methods on one concept."""
+    return ["bench", "--out", str(out), "--methods", "UCE, SNCE", "--concepts", "bomb", "--sets", "1", "--no-tune"]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.reliability.folders import SameBytes, SameFigures
 from tests.reliability.kills import Shop, kill_again_and_again
-from tests.studio import emblem_training, find, train
+from tests.studio import find, small_bench, train
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux: reads CPU times in /proc")
 
@@ -36,6 +36,11 @@ def test_killed_in_training_and_finding_a_tiny_model_gives_the_same_bytes(studio
     check = SameBytes()
     command = lambda out: find(studio, out / "gun.safetensors")  # noqa: E731
     assert kill_again_and_again(shop, command, fresh, check, 2, Random(2)) >= 2
+
+
+def emblem_training(out: Path, captions: int, steps: int) -> list[str]:
+    small = ("--latents", "64", "--k", "4", "--batch", "16", "--captions", str(captions), "--steps", str(steps))
+    return ["train", "emblem", "--out", str(out), "--device", "cpu", *small]
 
 
 def emblem_harvest(out: Path, captions: int, *more: str) -> list[str]:
@@ -82,9 +87,4 @@ def test_killed_in_finding_it_gives_the_same_bytes_when_run_again(shop, fresh, e
 @pytest.mark.slow
 def test_killed_in_the_benchmark_it_goes_on_to_the_same_rows(shop, fresh):
     pytest.importorskip("pyarrow")
-
-    def command(out: Path) -> list[str]:
-        return ["bench", "--out", str(out), "--methods", "UCE, SNCE", "--concepts", "bomb", "--sets", "1",
-                "--no-tune"]  # fmt: skip
-
-    kill_again_and_again(shop, command, fresh, SameFigures(), KILLS["bench"], Random("bench"))
+    kill_again_and_again(shop, small_bench, fresh, SameFigures(), KILLS["bench"], Random("bench"))

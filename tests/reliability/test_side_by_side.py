@@ -10,7 +10,7 @@ import pytest
 
 from tests.reliability.folders import SameBytes, SameFigures, files_in
 from tests.reliability.kills import Outcome, Shop
-from tests.studio import find, generate, train
+from tests.studio import find, generate, small_bench, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,12 +66,7 @@ def test_two_processes_in_one_folder_leave_what_one_leaves(name, studio, shops, 
 def test_two_benchmarks_in_one_folder_leave_the_rows_of_one(shops, fresh):
     """But for seconds, which are of whichever wrote last."""
     pytest.importorskip("pyarrow")
-
-    def command(out: Path) -> list[str]:
-        return ["bench", "--out", str(out), "--methods", "UCE, SNCE", "--concepts", "bomb", "--sets", "1",
-                "--no-tune"]  # fmt: skip
-
-    side_by_side(shops, command, fresh, SameFigures())
+    side_by_side(shops, small_bench, fresh, SameFigures())
 
 
 @pytest.mark.slow

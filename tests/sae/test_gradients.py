@@ -22,15 +22,16 @@ seeds = st.integers(0, 10_000)
 
 
 @given(seeds, st.integers(1, 5), st.integers(1, 2000), st.integers(1, 40), st.sampled_from(["float", "ties", "equal"]))
-def test_the_search_finds_the_values_of_topk_but_for_their_last_bits(seed, rows, m, k, what):
+def test_the_search_finds_the_values_of_topk_and_a_rough_one_those_but_for_their_last_bits(seed, rows, m, k, what):
     rng = torch.Generator().manual_seed(seed)
     values = torch.randn(rows, m, generator=rng)
     values = {"float": values, "ties": values.round(), "equal": torch.ones_like(values)}[what]
     k = min(k, m)
-    found = largest(values, k)
-    assert all(len(set(row)) == k for row in found.tolist())
-    sorted_values = values.gather(1, found).sort(descending=True).values
-    torch.testing.assert_close(sorted_values, values.topk(k).values, rtol=2**-12, atol=0)
+    for rough in (False, True):
+        found = largest(values, k, rough)
+        assert all(len(set(row)) == k for row in found.tolist())
+        in_order = values.gather(1, found).sort(descending=True).values
+        torch.testing.assert_close(in_order, values.topk(k).values, rtol=2**-12 if rough else 0, atol=0)
 
 
 @pytest.mark.parametrize("precision", ["int8", "bfloat16", "float32"])
@@ -46,7 +47,7 @@ def test_low_precision_confuses_only_latents_that_are_close(precision, seed, n, 
     taken = torch.zeros_like(exact, dtype=torch.bool).scatter_(1, strongest(x, weight, bias, 9, precision), True)
     assert (taken.sum(1) == 9).all()
     too_low = exact.masked_fill(taken, -torch.inf).amax(1) - exact.masked_fill(~taken, torch.inf).amin(1)
-    size = {"int8": 0.1, "bfloat16": 0.02, "float32": 3e-4}[precision]
+    size = {"int8": 0.1, "bfloat16": 0.02, "float32": 1e-5}[precision]
     assert (too_low <= size * x.norm(dim=1) * weight.norm(dim=1).max()).all()
 
 

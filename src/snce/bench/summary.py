@@ -29,7 +29,7 @@ COLUMNS = ("harmonic mean", "erased: direct", "erased: synonym", "erased: senten
 """Measures in the table of a group, in this order."""
 CHANGES = ("identical", "psnr of the changed", "perceptual distance of the changed", "fréchet distance")
 """Measures in the table of what happens to retained pictures."""
-_SHARES = {*COLUMNS} - {"fréchet distance"}
+_SHARES = set(COLUMNS) - {"fréchet distance"}
 BY_SET = "harmonic mean by set"
 SETS = "sets"
 BASIS = "pictures by kind"

@@ -31,7 +31,8 @@ def strongest(x: Tensor, weight: Tensor, bias: Tensor, k: int, precision: Precis
     """
     precision = precision or fastest_precision(x.device)
     product = _in_int8(x, weight, bias) if precision == "int8" else _in_float(x, weight, bias, precision)
-    return torch.cat([largest(product(start), k) for start in range(0, len(x), ROWS)])
+    rough = precision != "float32"
+    return torch.cat([largest(product(start), k, rough) for start in range(0, len(x), ROWS)])
 
 
 def fastest_precision(device: torch.device) -> Precision:
@@ -81,32 +82,33 @@ def _in_int8(x: Tensor, weight: Tensor, bias: Tensor) -> Callable[[int], Tensor]
     return product
 
 
-def largest(values: Tensor, k: int) -> Tensor:
-    """Places of about the k largest of each row, [n, k], in no order. values: [n, m], finite; k <= m.
+def largest(values: Tensor, k: int, rough: bool = False) -> Tensor:
+    """Places of the k largest of each row, [n, k], in no order; of equal values any. values: [n, m], finite; k <= m.
 
-    Numbers that differ by less than 2^-12 of themselves count as equal, and of equal ones any is taken.
+    rough: numbers that differ by less than 2^-12 of themselves count as equal, which is far less than the products of
+    small types are wrong by.
 
     The k largest of a row lie in the k chunks with the largest maxima, so that only these need a search. The maxima are
     searched in the same way.
     """
     rows, m = values.shape
     if m < 16 * k:
-        return _searched(values, k)
+        return _searched(values, k, rough)
     chunks = m // CHUNK
     # a chunk is i, i + chunks, i + 2 * chunks, ...: so maxima are taken over whole vector registers
     maxima = values[:, : CHUNK * chunks].view(rows, CHUNK, chunks).amax(1)
     offsets = torch.arange(0, CHUNK * chunks, chunks, device=values.device)
-    candidates = (largest(maxima, k)[:, None] + offsets[:, None]).flatten(1)
+    candidates = (largest(maxima, k, rough)[:, None] + offsets[:, None]).flatten(1)
     if m > CHUNK * chunks:
         rest = torch.arange(CHUNK * chunks, m, device=values.device).expand(rows, -1)
         candidates = torch.cat([candidates, rest], 1)
-    return candidates.gather(1, _searched(values.gather(1, candidates), k))
+    return candidates.gather(1, _searched(values.gather(1, candidates), k, rough))
 
 
-def _searched(values: Tensor, k: int) -> Tensor:
+def _searched(values: Tensor, k: int, rough: bool) -> Tensor:
     """As `largest`, by a look at every number."""
     m = values.shape[1]
-    if values.device.type != "cpu" or m > SORTED:
+    if not rough or values.device.type != "cpu" or m > SORTED:
         return values.topk(k, dim=1, sorted=False).indices
     # NumPy sorts short rows of 32-bit numbers in vector registers, five times as fast as PyTorch finds the largest. It
     # sorts numbers, not places: so each number's last bits are made its place.

@@ -75,7 +75,7 @@ class PaperSNCE(SNCE):
     """As the paper has it: an SAE of a position code (`SAEConfig.plain`), and the neuron's decoder row."""
 
     name: ClassVar[str] = "snce as in the paper"
-    knob: ClassVar[Knob | None] = Knob("strength", (1.0, 1.5, 2.0, 3.0, 4.0))
+    knob: ClassVar[Knob | None] = Knob("strength", (1.0, 2.0, 3.0, 4.0, 6.0, 8.0))
 
     strength: float = 1.0
     fitted: bool = False

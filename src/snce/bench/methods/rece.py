@@ -36,7 +36,7 @@ class RECE:
     """
 
     name: ClassVar[str] = "rece"
-    knob: ClassVar[Knob | None] = Knob("epochs", (1.0, 2.0, 3.0))
+    knob: ClassVar[Knob | None] = Knob("epochs", (1.0, 2.0, 3.0, 5.0, 10.0))
 
     uce: UCE = field(default_factory=UCE)
     """The editing that comes first, with guide and preserve set for all epochs."""

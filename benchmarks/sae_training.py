@@ -184,7 +184,7 @@ def main() -> None:
             write_text(store, json.dumps(stored, indent=1))
     text = f"{table(results)}\n{machine(args.threads)}.\n"
     write_text(args.out / f"threads-{args.threads}.md", text)
-    picture(results, args.out / f"threads-{args.threads}.png")
+    picture(results, args.out / f"threads-{args.threads}.png", args.threads)
     print(text)
 
 

@@ -54,7 +54,8 @@ def _of_setting(name: str, result: dict[str, Any]) -> list[str]:
         row += [_times(result, peer, "product").split()[0], f"{last['peak_mib']:,.0f}", f"{last['fvu']:.4f}"]
         row += [f"{last['dead']:.1%}"]
         rows.append(row + ([f"{last['recovered']:.1%}", f"{last['cosine']:.3f}"] if truth else []))
-    verdict = f"The encoder's product alone, bfloat16: {median(taken(result, 'product', 'cpu')):.3f} CPU s. "
+    cpu, wall = median(taken(result, "product", "cpu")), median(taken(result, "product", "wall"))
+    verdict = f"The encoder's product alone, bfloat16: {cpu:.3f} CPU s, {wall:.3f} s by the clock. "
     verdict += _standing(result, late=True)
     if early:
         verdict += f" In the earlier turns: {_standing(result, late=False)}"
@@ -63,9 +64,10 @@ def _of_setting(name: str, result: dict[str, Any]) -> list[str]:
 
 def _standing(result: dict[str, Any], late: bool) -> str:
     return (
-        f"snce's step takes {_times(result, 'snce', 'product', late=late)} times the product's. The fastest of the "
-        f"others is {_fastest(result, 'cpu', late)} times snce's CPU time; by the clock it is "
-        f"{_fastest(result, 'wall', late)} times snce's."
+        f"snce's step takes {_times(result, 'snce', 'product', late=late)} times the product's CPU time, and by the "
+        f"clock {_times(result, 'snce', 'product', 'wall', late)} times as long. The fastest of the others is "
+        f"{_fastest(result, 'cpu', late)} times snce's CPU time; by the clock it is {_fastest(result, 'wall', late)} "
+        f"times snce's."
     )
 
 
@@ -80,22 +82,23 @@ def _fastest(result: dict[str, Any], key: str, late: bool) -> str:
     return f"{NAMES[fastest]}, with {_times(result, fastest, 'snce', key, late)}"
 
 
-def picture(results: dict[str, Any], path: Path) -> None:
+def picture(results: dict[str, Any], path: Path, threads: int) -> None:
+    """Speeds by CPU time, which other work on the machine does not change; of several threads by the clock: one that
+    waits for another takes CPU time, too."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    key, unit = ("cpu", "CPU second") if threads == 1 else ("wall", f"second, {threads} threads")
     figure, axes = pyplot.subplots(len(results), 2, figsize=(10, 3.4 * len(results)), squeeze=False)
     for (name, result), (bars, curves) in zip(results.items(), axes, strict=True):
         setting, turns = result["setting"], result["turns"]
-        speeds = [setting["batch"] / median(taken(result, peer, "cpu")) for peer in turns]
+        speeds = [setting["batch"] / median(taken(result, peer, key)) for peer in turns]
         colours = [f"C{i}" for i in range(len(turns))]
         bars.barh([NAMES[peer] for peer in turns], speeds, color=colours)
         bars.invert_yaxis()
-        bars.set(
-            title=f"{name}: width {setting['width']}, {setting['latents']:,} latents", xlabel="tokens per CPU second"
-        )
+        bars.set(title=f"{name}: width {setting['width']}, {setting['latents']:,} latents", xlabel=f"tokens per {unit}")
         for colour, (peer, entries) in zip(colours, turns.items(), strict=True):
             x, y = [e["tokens"] for e in entries], [e["fvu"] for e in entries]
             curves.plot([n / 1000 for n in x], y, marker=".", color=colour, label=NAMES[peer])

@@ -26,7 +26,7 @@ def result(each: int, rounds: int, dead_after: int) -> dict:
     told = {"width": 16, "latents": 64, "k": 4, "batch": 60, "each": each, "rounds": rounds, "dead_after": dead_after}
     return {
         "setting": told | {"held_out": 10},
-        "product": [{"cpu": 1.0, "wall": 1.0}] * rounds,
+        "product": [{"cpu": 1.0, "wall": 4.0}] * rounds,
         "turns": {
             name: [entry | {"wall": 2 * entry["cpu"], "tokens": 60 * each * (i + 1)} | quality for i, entry in its]
             for name, its in (("snce", list(enumerate(snce))), ("plain", list(enumerate(other))))
@@ -90,7 +90,9 @@ def test_speeds_are_of_the_turns_in_which_auxk_can_be_at_work():
     assert "medians of the last 2 turns, in which a latent can have been silent for 25 steps" in text
     assert "| snce | 20 | 10 | 3.000 | 2.000 | 3.00 | 5 | 0.5000 | 25.0% |" in text
     now, earlier = text.split("In the earlier turns: ")
-    assert "snce's step takes 3.00 (3.00 to 3.00) times the product's" in now
+    assert "The encoder's product alone, bfloat16: 1.000 CPU s, 4.000 s by the clock." in now
+    assert "snce's step takes 3.00 (3.00 to 3.00) times the product's CPU time" in now
+    assert "and by the clock 1.50 (1.50 to 1.50) times as long" in now
     assert "plain PyTorch, with 2.00 (2.00 to 2.00) times snce's CPU time" in now
     assert "snce's step takes 2.00 (2.00 to 2.00) times the product's" in earlier
     assert "plain PyTorch, with 3.00 (3.00 to 3.00) times snce's CPU time" in earlier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import inf, isnan, nan
 
 import pytest
@@ -14,11 +15,12 @@ from snce.bench.measures import MEASURES
 from snce.bench.plan import concept_sets, default_concepts
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import Strip, write_report
-from snce.bench.rows import SEPARATOR
-from snce.bench.summary import AHEAD, VALIDATION, changes, groups, markdown, overview, write_summary
+from snce.bench.rows import SEPARATOR, read_rows, write_rows
+from snce.bench.summary import AHEAD, VALIDATION, changes, groups, markdown, overview, summarise, write_summary
 from snce.demo.table import validation_concepts
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
+from tests.bench.test_rows import ROW
 
 
 def found(value: float, stamp: str = "same", sets: int = 2) -> dict:
@@ -50,6 +52,22 @@ def test_no_concept_that_chose_a_setting_is_summed_up_with_the_others():
     assert by_title["Styles"] <= set(vocabulary().styles)
     assert {len(by_title[title]) for title in ("Harmful stand-ins", "Other objects")} == {12}
     assert len(by_title["5 concepts together"]) == 2
+
+
+def test_a_time_is_told_for_as_many_concepts_as_it_was_measured_with(tmp_path):
+    """Adapters add their times up: what one takes says nothing of five."""
+    cost, paths = (
+        json.dumps({"prepare_seconds": 1.0, "bytes": 9}),
+        [tmp_path / "one.parquet", tmp_path / "five.parquet"],
+    )
+    for path, erased in zip(paths, (("bomb",), ("bomb", "axe", "pill", "bikini", "coffin")), strict=True):
+        told = {"erased": SEPARATOR.join(erased), "method": "UCE", "cost": cost, "stamp": "s"}
+        write_rows(path, [replace(ROW, erased=told["erased"])], told)
+    summary = summarise(*read_rows(paths), {("UCE", 1): 0.25}, samples=10)
+    assert summary[ALONE]["UCE"]["added time per picture"] == 0.25
+    assert isnan(summary[FIVE]["UCE"]["added time per picture"])
+    assert " | 9 B | +25% |" in markdown(summary)
+    assert " | 9 B | - |" in markdown(summary)
 
 
 def test_the_overview_ranks_by_its_first_group_and_leaves_gaps_where_nothing_was_measured():

@@ -59,14 +59,14 @@ def clock(monkeypatch, laboratory):
 def test_a_method_that_doubles_the_work_adds_all_of_it_and_is_measured_once(clock, tmp_path):
     bench, console = Bench(tmp_path), Console(quiet=True)
     cells = [Cell("none", None, ("bomb",), CELL.sizes), CELL, Cell("twice", None, ("axe",), CELL.sizes)]
-    assert added_times(bench, cells, console) == {"none": 0.0, "twice": 1.0}
+    assert added_times(bench, cells, console) == {("none", 1): 0.0, ("twice", 1): 1.0}
     drawn = clock.now
-    assert added_times(bench, cells, console) == {"none": 0.0, "twice": 1.0}
+    assert added_times(bench, cells, console) == {("none", 1): 0.0, ("twice", 1): 1.0}
     assert clock.now == drawn
 
     (kept,) = (tmp_path / "times").iterdir()
     for damaged in ("{", "[]", json.dumps({"stamp": "of another model", "seconds with over seconds without": [9.0]})):
         kept.write_text(damaged)
-        assert added_times(bench, cells, console)["twice"] == 1.0
+        assert added_times(bench, cells, console)["twice", 1] == 1.0
         assert clock.now > drawn
         drawn = clock.now

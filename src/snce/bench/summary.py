@@ -60,18 +60,19 @@ def groups(erased: Iterable[str]) -> dict[str, set[str]]:
 def summarise(
     columns: Columns,
     metadata: Sequence[dict[str, str]],
-    added_times: Mapping[str, float] | None = None,
+    added_times: Mapping[tuple[str, int], float] | None = None,
     samples: int = 1000,
 ) -> dict[str, Any]:
     """Per group of erased concepts and per method: every measure with its interval, and the costs.
 
     Args:
         columns, metadata: of `read_rows`.
-        added_times: of methods; a method that is not there has no time in the table.
+        added_times: by method and number of concepts that were erased; what is not there has no time in the table.
     """
     result: dict[str, Any] = {}
     for title, members in groups(dict.fromkeys(columns["erased"].tolist())).items():
         methods = result[title] = {}
+        count = len(next(iter(members)).split(SEPARATOR))  # the same for all members of a group
         found = _by_method(columns, members)
         for method, rows in found.items():
             own = [m for m in metadata if m["erased"] in members and m["method"] == method]
@@ -83,7 +84,7 @@ def summarise(
                 BASIS: basis(rows),
                 **{name: i._asdict() for name, i in bootstrap(rows, MEASURES, samples).items()},
                 AHEAD: _ahead(found, method, samples)._asdict(),
-                **cost_figures(costs, (added_times or {}).get(method, float("nan"))),
+                **cost_figures(costs, (added_times or {}).get((method, count), float("nan"))),
                 BY_SET: _by_set(rows),
                 STAMP: _stamp(own),
             }

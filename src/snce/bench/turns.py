@@ -26,8 +26,8 @@ TURNS = 3
 """Batches with and without the method; the median of their ratios counts."""
 
 
-def added_times(bench: Bench, cells: Sequence[Cell], console: Console) -> dict[str, float]:
-    """By method, the share of a picture's time that it adds, on the first of its cells.
+def added_times(bench: Bench, cells: Sequence[Cell], console: Console) -> dict[tuple[str, int], float]:
+    """By method and number of concepts, the share of a picture's time that it adds, on the first of its cells.
 
     Writes a file for each in DIR/times; what is there is not measured again. The method is fitted once more for it.
     """
@@ -36,7 +36,7 @@ def added_times(bench: Bench, cells: Sequence[Cell], console: Console) -> dict[s
     first = {cell.method: cell for cell in reversed(cells) if cell.method in METHODS}  # ablations cost what they ablate
     found = {}
     for name, cell in track(first.items(), "added times", console=console, transient=True):
-        found[name] = 0.0 if name == BASE else _kept(bench, cell)
+        found[name, len(cell.erased)] = 0.0 if name == BASE else _kept(bench, cell)
     return found
 
 

@@ -56,10 +56,8 @@ def test_no_concept_that_chose_a_setting_is_summed_up_with_the_others():
 
 def test_a_time_is_told_for_as_many_concepts_as_it_was_measured_with(tmp_path):
     """Adapters add their times up: what one takes says nothing of five."""
-    cost, paths = (
-        json.dumps({"prepare_seconds": 1.0, "bytes": 9}),
-        [tmp_path / "one.parquet", tmp_path / "five.parquet"],
-    )
+    cost = json.dumps({"prepare_seconds": 1.0, "bytes": 9})
+    paths = [tmp_path / "one.parquet", tmp_path / "five.parquet"]
     for path, erased in zip(paths, (("bomb",), ("bomb", "axe", "pill", "bikini", "coffin")), strict=True):
         told = {"erased": SEPARATOR.join(erased), "method": "UCE", "cost": cost, "stamp": "s"}
         write_rows(path, [replace(ROW, erased=told["erased"])], told)

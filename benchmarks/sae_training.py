@@ -1,11 +1,9 @@
 """Training the same SAE on the same tensors with snce and its peers, in turns: docs/speed.md.
 
 make peers                                    environments of the peers, in .venv-peers
-python -m benchmarks.sae_training --out build/sae_training --threads 1 [--tokens N] [--only emblem]
-python -m benchmarks.sae_training --out build/sae_training --threads 2
-python benchmarks/document.py docs/speed.md training build/sae_training/threads-1.md
-python benchmarks/document.py docs/speed.md training-two-threads build/sae_training/threads-2.md
-(build/sae_training/threads-1.png is docs/speed-training.png)
+python -m benchmarks.sae_training --out build/sae_training --threads 2 [--tokens N] [--only emblem]
+python benchmarks/document.py docs/speed.md training build/sae_training/threads-2.md
+(build/sae_training/threads-2.png is docs/speed-training.png)
 """
 
 from __future__ import annotations

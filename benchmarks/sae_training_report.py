@@ -94,11 +94,14 @@ def picture(results: dict[str, Any], path: Path, threads: int) -> None:
     figure, axes = pyplot.subplots(len(results), 2, figsize=(10, 3.4 * len(results)), squeeze=False)
     for (name, result), (bars, curves) in zip(results.items(), axes, strict=True):
         setting, turns = result["setting"], result["turns"]
-        speeds = [setting["batch"] / median(taken(result, peer, key)) for peer in turns]
+        speeds = [setting["batch"] / median(taken(result, peer, key)) / 1000 for peer in turns]
         colours = [f"C{i}" for i in range(len(turns))]
         bars.barh([NAMES[peer] for peer in turns], speeds, color=colours)
         bars.invert_yaxis()
-        bars.set(title=f"{name}: width {setting['width']}, {setting['latents']:,} latents", xlabel=f"tokens per {unit}")
+        bars.set(
+            title=f"{name}: width {setting['width']}, {setting['latents']:,} latents",
+            xlabel=f"thousand tokens per {unit}",
+        )
         for colour, (peer, entries) in zip(colours, turns.items(), strict=True):
             x, y = [e["tokens"] for e in entries], [e["fvu"] for e in entries]
             curves.plot([n / 1000 for n in x], y, marker=".", color=colour, label=NAMES[peer])

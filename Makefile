@@ -17,7 +17,7 @@ help:
 	@echo 'make demo       erase a concept from Emblem, the embedded model, and show it: demo/grid.png'
 	@echo 'make test       lint, format, types, and the tests (about ten minutes on two cores)'
 	@echo 'make lint       the first three of these'
-	@echo 'make docs       write the API reference and the table of pipelines anew'
+	@echo 'make docs       write the API reference and the tables of pipelines and of the benchmark anew'
 	@echo 'make slow       the tests that take minutes each'
 	@echo 'make ecosystem  the tests beside SAELens, sparsify and eval-unlearn, in an environment of their own'
 	@echo 'make ray        the tests on a Ray cluster of this machine, in an environment of their own'
@@ -39,6 +39,7 @@ lint: $(READY)-dev
 
 docs: $(READY)-dev
 	$(BIN)/python -m benchmarks.document_pipelines
+	$(BIN)/python -m benchmarks.document_benchmark
 	$(BIN)/python -m benchmarks.document_api
 
 slow: $(READY)-dev

@@ -68,8 +68,8 @@ def test_a_table_ranks_the_values_of_a_factor_and_marks_the_default():
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("| ")]
     assert rows == [
         ["neurons", "harmonic mean", "default ahead by"],
-        ["2", "75.0 (75 to 75)", "-25.0 (-25 to -25)"],
+        ["2", "75.0 (75 to 75)", "-25.0 (-25.0 to -25.0)"],
         ["**1**", "50.0 (50 to 50)", "-"],
-        ["4", "25.0 (25 to 25)", "+25.0 (+25 to +25)"],
+        ["4", "25.0 (25 to 25)", "+25.0 (+25.0 to +25.0)"],
     ]
     assert "SAE width" not in text

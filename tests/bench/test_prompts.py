@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from snce.bench.plan import concept_sets, default_concepts
+from snce.bench.config import BenchConfig
+from snce.bench.plan import all_cells, concept_sets, default_concepts
 from snce.bench.prompts import Sizes, held_out_synonym, precision_prompts
 from snce.bench.rows import SEPARATOR
-from snce.bench.summary import VALIDATION, groups
+from snce.bench.summary import VALIDATION_STYLES, groups
 from snce.demo.table import validation_concepts
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
@@ -77,8 +78,24 @@ def test_concepts_that_chose_settings_are_not_reported_on():
     sets = concept_sets(concepts, [1, 5, 10])
     assert all(len(set(erased)) == len(erased) for erased in sets)
     summed_up = groups(SEPARATOR.join(erased) for erased in sets)
-    assert summed_up.pop(VALIDATION) == kept_back & set(vocabulary().styles)
+    assert summed_up.pop(VALIDATION_STYLES) == kept_back & set(vocabulary().styles)
     for members in summed_up.values():
         assert not any(kept_back & set(name.split(SEPARATOR)) for name in members)
     assert len(summed_up["One concept at a time"]) == 24 + 7
     assert sum(bool(vocabulary().objects[c].harmful) for c in concepts if c in vocabulary().objects) >= 12
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ({}, {1, 5, 10, 25}),
+        ({"concepts": "bomb, violin"}, {1}),
+        ({"concepts": "validation"}, {1}),
+        ({"concepts": "bomb", "sets": "1,2"}, {1, 2}),
+        ({"sets": "5"}, {5}),
+    ],
+)
+def test_concepts_that_are_named_are_erased_alone_unless_sets_are_asked_for(options, sizes):
+    cells = all_cells(BenchConfig(**options), ["none"])
+    assert {len(cell.erased) for cell in cells} == sizes
+    assert len({cell.erased for cell in cells}) == len(cells)

@@ -16,6 +16,7 @@ from snce.storage import CHECKSUM
 if TYPE_CHECKING:
     from pathlib import Path
 
+pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 ROW = Row(
@@ -125,3 +126,83 @@ def test_a_result_file_of_an_earlier_version_has_no_checksums_and_is_read(tmp_pa
     assert CHECKSUM.encode() not in (tmp_path / "old.parquet").read_bytes()
     assert read_metadata(tmp_path / "old.parquet") == read_metadata(tmp_path / "new.parquet")
     assert read_rows([tmp_path / "old.parquet"])[0]["seed"].tolist() == [ROW.seed] * 2
+
+
+def small_file(path: Path, rows: int, group: int, **changes: object) -> None:
+    """A result file of so many copies of a row, `group` of them in each row group, with other values in some columns:
+    what is the same everywhere takes next to no room."""
+    write_rows(path, [featureless()], {})
+    row = parquet.read_table(path).replace_schema_metadata({"format": module.VERSION})  # and no checksums
+    for name, value in changes.items():
+        i = row.column_names.index(name)
+        row = row.set_column(i, row.schema.field(i), pyarrow.array([value], row.schema.field(i).type))
+    table = row.take(pyarrow.array(np.zeros(group, np.int64)))
+    with parquet.ParquetWriter(path, row.schema, compression="zstd") as writer:
+        for _ in range(rows // group):
+            writer.write_table(table)
+    assert path.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize(
+    ("rows", "group", "changes"),
+    [
+        (4, 1, {"prompt": "x" * 25_000_000}),
+        (1000, 500, {"prompt": "x" * 200_000}),  # once in each group, and in each of its rows
+        (30, 10, {"features_before": np.zeros(2_000_000, np.float16)}),
+    ],
+    ids=["compressed", "once for many rows", "lists"],
+)
+def test_a_small_file_of_more_rows_than_memory_holds_is_refused(tmp_path, rows, group, changes):
+    path = tmp_path / "bomb.parquet"
+    small_file(path, rows, group, **changes)
+    for read in (lambda: read_rows([path]), lambda: join_rows([path], tmp_path / "all.parquet")):
+        with pytest.raises(SnceError, match=r"bomb\.parquet is damaged or forged: .* more than 1000 times its size"):
+            read()
+    assert [p.name for p in tmp_path.iterdir()] == ["bomb.parquet"]
+
+
+def test_counts_that_are_forged_are_refused_before_anything_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "forged.parquet"
+    small_file(path, 12_345, 12_345)
+    assert len(read_rows([path])[0]["seed"]) == 12_345
+    content, forged = path.read_bytes(), _varint(1_000_000)
+    assert content.count(_varint(12_345)) >= 2
+    path.write_bytes(content.replace(_varint(12_345), forged))
+    assert parquet.read_metadata(path).num_rows == 1_000_000
+    monkeypatch.setattr(module, "MOST_PER_BYTE", 100)
+    monkeypatch.setattr(module, "ALLOWED", 1_000_000)
+    monkeypatch.delattr(parquet.ParquetFile, "iter_batches")
+    with pytest.raises(SnceError, match=r"forged\.parquet is damaged or forged"):
+        read_rows([path])
+
+
+def _varint(number: int) -> bytes:
+    """As a parquet file's description of itself has it (Thrift's compact protocol), of three bytes."""
+    zigzag = 2 * number
+    return bytes([zigzag & 127 | 128, zigzag >> 7 & 127 | 128, zigzag >> 14])
+
+
+def test_the_same_row_many_times_is_read(tmp_path):
+    write_rows(tmp_path / "same.parquet", [ROW] * 20_000, {})
+    assert read_rows([tmp_path / "same.parquet"])[0]["seed"].tolist() == [ROW.seed] * 20_000
+    write_rows(tmp_path / "none.parquet", [], {})
+    assert len(read_rows([tmp_path / "none.parquet"])[0]["seed"]) == 0
+
+
+def test_rows_that_do_not_fit_the_disk_leave_what_was_there(tmp_path):
+    resource = pytest.importorskip("resource")
+    write_rows(tmp_path / "part.parquet", [ROW], {})
+    (tmp_path / "old.parquet").write_bytes(b"before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for write in (
+        lambda: write_rows(tmp_path / "old.parquet", [ROW], {}),
+        lambda: join_rows([tmp_path / "part.parquet"], tmp_path / "old.parquet"),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            with pytest.raises(SnceError, match=r"cannot write .*old\.parquet: .*File too large"):
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert (tmp_path / "old.parquet").read_bytes() == b"before"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["old.parquet", "part.parquet"]

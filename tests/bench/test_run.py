@@ -5,68 +5,43 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from snce.bench import lineup, plan, tuning, turns
+from snce.bench import lineup, plan
 from snce.bench.cells import MAKERS, Bench, Cell
+from snce.bench.execute import train_shared
 from snce.bench.methods.uce import UCE
-from snce.bench.prompts import Sizes
-from snce.bench.rows import read_rows
-from snce.cli import main
+from snce.bench.rows import SEPARATOR, read_rows
+from snce.bench.summary import group_stamps
 from snce.engines.shards import shard
+from snce.engines.spread import Crew
 from snce.errors import SnceError
 from snce.sae.formats import save_sae
 from snce.sae.origin import SAEOrigin
+from tests.bench.running import SIZES, bench, shrink
 
 pytest.importorskip("pyarrow")
-
-SIZES = Sizes(direct=2, synonym=1, sentence=1, pair=2, neighbour=1, other=1)
-TUNED_ON = ["laptop"]
-OPTIONS = ("--methods", "UCE, SNCE", "--concepts", "bomb,twemoji", "--sets", "1")
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch, trained):
-    """The SAE of the tests, few prompts, and costs of a few steps."""
-    monkeypatch.setattr(lineup.Workshop, "sae", trained.sae)
-    monkeypatch.setattr(plan, "sizes_for", lambda _: SIZES)
-    monkeypatch.setattr(tuning, "TUNING_SIZES", SIZES)
-    monkeypatch.setattr(tuning, "tuning_concepts", lambda: TUNED_ON)
-    monkeypatch.setattr(turns, "TURNS", 1)
-    monkeypatch.setattr(turns, "draw", partial(turns.draw, steps=1))
-
-
-def bench(folder, *options):
-    return main(["bench", "--out", str(folder), *OPTIONS, *options])
+pytestmark = pytest.mark.usefixtures("small")
 
 
 def parts(folder):
     return {path.stem for path in (folder / "parts").glob("*.parquet")}
 
 
-@pytest.fixture
-def cells(monkeypatch):
-    """The cells that were run."""
-    seen, original = [], Bench.run
-
-    def counting(self, cell):
-        seen.append(cell)
-        return original(self, cell)
-
-    monkeypatch.setattr(Bench, "run", counting)
-    return seen
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return tmp_path_factory.mktemp("bench")
+def finished(tmp_path_factory, trained):
+    """The folder of a run."""
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:  # `small` is of a test, this of all
+        shrink(patch, trained)
+        assert bench(folder, "--no-tune") == 0
+    return folder
 
 
 def test_a_run_writes_rows_figures_plots_and_a_report(finished):
-    assert bench(finished, "--no-tune") == 0
     columns, metadata = read_rows([finished / "results.parquet"])
     assert set(columns["method"]) == {"none", "UCE", "SNCE"}
     assert set(columns["erased"]) == {"bomb", "twemoji"}
@@ -139,41 +114,6 @@ def test_shards_share_the_cells_without_rest():
     assert shard(cells, "1/1") == cells
 
 
-def test_tuning_tries_every_value_and_keeps_the_best(tmp_path):
-    assert bench(tmp_path, "--methods", "negative prompt, SLD medium", "--concepts", "bomb") == 0
-    record = json.loads((tmp_path / "tuned.json").read_text())
-    grid = record["SLD medium"]["harmonic mean by value"]
-    assert {float(v) for v in grid} == set(lineup.METHODS["SLD medium"](None).knob.grid)
-    assert grid[str(record["SLD medium"]["chosen"])] == max(grid.values())
-    columns, _ = read_rows([tmp_path / "results.parquet"])
-    assert set(columns["setting"][columns["method"] == "SLD medium"]) == {record["SLD medium"]["chosen"]}
-
-
-def test_what_an_earlier_run_tried_is_not_tried_again(tmp_path, cells):
-    grid = lineup.METHODS["SLD medium"](None).knob.grid
-    scores = {str(v): 0.0 for v in grid[1:-1]} | {str(grid[-1]): 1.0}
-    stamp = tuning.stamp_of(Bench(tmp_path), "SLD medium", TUNED_ON)
-    earlier = {"SLD medium": {"harmonic mean by value": scores, "stamp": stamp}}
-    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
-    options = ("--methods", "SLD medium", "--concepts", "bomb", "--tuned", str(tmp_path / "earlier.json"))
-    assert bench(tmp_path, *options) == 0
-    tuned = json.loads((tmp_path / "tuned.json").read_text())["SLD medium"]
-    assert tuned["chosen"] == grid[-1]
-    assert [float(v) for v in tuned["harmonic mean by value"]] == list(grid)
-    assert [cell.setting for cell in cells] == [grid[0], None, grid[-1]]  # tuning, the base model, the method
-
-
-def test_what_was_tried_on_other_prompts_is_tried_again(tmp_path, cells, capsys):
-    grid = lineup.METHODS["SLD medium"](None).knob.grid
-    stamp = tuning.stamp_of(Bench(tmp_path), "SLD medium", ["rainbow"])
-    earlier = {"SLD medium": {"harmonic mean by value": {str(v): 1.0 for v in grid}, "stamp": stamp}}
-    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
-    options = ("--methods", "SLD medium", "--concepts", "bomb", "--tuned", str(tmp_path / "earlier.json"))
-    assert bench(tmp_path, *options) == 0
-    assert [cell.setting for cell in cells][: len(grid)] == list(grid)
-    assert "SLD medium is tuned anew" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("change", ["method", "prompts"])
 def test_parts_of_a_method_or_prompts_that_have_changed_are_made_anew(change, finished, tmp_path, cells, monkeypatch):
     shutil.copytree(finished, tmp_path / "copy")
@@ -205,6 +145,31 @@ def test_a_shard_joins_the_other_run_when_all_parts_are_there(finished, tmp_path
     assert "| SNCE |" in (tmp_path / "table.md").read_text()
 
 
+def test_what_cannot_be_joined_is_refused_before_the_work(finished, tmp_path, cells, capsys, monkeypatch):
+    summary = json.loads((finished / "summary.json").read_text())
+    run = Bench(tmp_path)
+    stamps = {
+        SEPARATOR.join(erased): run.stamp(Cell("none", None, erased, SIZES)) for erased in (("bomb",), ("twemoji",))
+    }
+    told = {title: {found["stamp"] for found in methods.values()} for title, methods in summary.items()}
+    assert told == {title: {stamp} for title, stamp in group_stamps(stamps).items()}
+    monkeypatch.setattr(plan, "sizes_for", lambda _: replace(SIZES, direct=1))
+    options = ("--no-tune", "--methods", "negative prompt", "--join", str(finished / "summary.json"))
+    for shard_of_it in ("1/1", "1/2"):
+        assert bench(tmp_path / "out", *options, "--shard", shard_of_it) == 2
+        assert "was measured on other concepts or prompts" in " ".join(capsys.readouterr().err.split())
+    assert cells == []
+    assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_what_methods_share_is_trained_for_sets_too(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setitem(MAKERS, "UCE", lambda _: made.append("alone"))
+    monkeypatch.setitem(lineup.FOR_SETS, "UCE", lambda _: made.append("sets"))
+    train_shared(Bench(tmp_path), ["none", "UCE"], Crew(), Console(quiet=True))
+    assert made == ["alone", "sets"]
+
+
 def test_ablations_are_tabled_on_any_concepts(tmp_path):
     assert bench(tmp_path, "--no-tune", "--methods", "SNCE, neurons: 2", "--concepts", "bomb,bomb") == 0
     assert "| **1** |" in (tmp_path / "ablations.md").read_text()
@@ -212,41 +177,25 @@ def test_ablations_are_tabled_on_any_concepts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        (None, "cannot read"),
-        ("{", "is no tuned.json"),
-        ("[]", "is no tuned.json"),
-        ('{"UCE": {"chosen": 1}}', "is no tuned.json"),
-        ('{"UCE": {"harmonic mean by value": {"1": 1}, "stamp": 7}}', "is no tuned.json"),
-        ('{"UCE": {"harmonic mean by value": {"high": 1}, "stamp": ""}}', "is no tuned.json"),
-        ('{"UCE": {"harmonic mean by value": {"1": 7}, "stamp": ""}}', "from 0 to 1"),
-        ('{"UCE": {"harmonic mean by value": {"1": NaN}, "stamp": ""}}', "from 0 to 1"),
-    ],
-)
-def test_what_is_no_record_of_tuning_is_refused(text, complaint, tmp_path, capsys):
-    path = tmp_path / "earlier.json"
-    if text is not None:
-        path.write_text(text)
-    assert bench(tmp_path, "--tuned", str(path)) == 2
-    assert complaint in " ".join(capsys.readouterr().err.split())
-
-
-@pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--methods", "UCE, magic"), "unknown method 'magic'"),
-        (("--methods", ""), "unknown method"),
+        (("--methods", "UCE, magic"), "unknown method 'magic'; there are: 'none', 'negative prompt',"),
+        (("--methods", " , "), "no method is named; there are: 'none', 'negative prompt',"),
+        (("--methods", ""), "or 'all' of these, or 'ablations'"),
         (("--concepts", "unicorn horn"), "no bundled concept"),
+        (("--concepts", ""), "names no concept"),
         (("--sets", "1,many"), "whole numbers"),
         (("--sets", "0"), "whole numbers"),
         (("--sets", "1,400"), "--sets 400 is too large"),
+        (("--sets", "5"), "--sets 5 would leave out --concepts bomb,twemoji"),
+        (("--sets", "5,10", "--concepts", "validation"), "--sets 5,10 would leave out --concepts validation"),
+        (("--no-tune", "--tuned", "tuned.json"), "--tuned has no effect with --no-tune"),
         (("--shard", "3"), "must be like 3/8"),
         (("--shard", "9/8"), "must be like 3/8"),
         (("--workers", "0"), "at least 1"),
         (("--threshold", "0.5", "--eraser", "x"), "--eraser, --threshold cannot be used with --suite emblem"),
         (("--suite", "coco", "--no-tune"), "--sets, --tune cannot be used with --suite coco"),
-        (("--suite", "i2p", "--sets", "1,5,10,25", "--threshold", "0.1"), "must lie between 0.25"),
+        (("--suite", "i2p", "--sets", "default", "--threshold", "0.1"), "must lie between 0.25"),
     ],
 )
 def test_bad_options_are_one_clear_line(options, complaint, tmp_path, capsys):

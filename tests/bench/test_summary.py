@@ -9,6 +9,7 @@ from math import inf, isnan, nan
 import pytest
 from PIL import Image
 
+from snce.bench import lineup, plots
 from snce.bench.bootstrap import Interval
 from snce.bench.join import join_summaries, read_summary
 from snce.bench.measures import MEASURES
@@ -16,7 +17,18 @@ from snce.bench.plan import concept_sets, default_concepts
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import Strip, write_report
 from snce.bench.rows import SEPARATOR, read_rows, write_rows
-from snce.bench.summary import AHEAD, VALIDATION, changes, groups, markdown, overview, summarise, write_summary
+from snce.bench.summary import (
+    AHEAD,
+    VALIDATION,
+    VALIDATION_STYLES,
+    ahead_cell,
+    changes,
+    groups,
+    markdown,
+    overview,
+    summarise,
+    write_summary,
+)
 from snce.demo.table import validation_concepts
 from snce.emblem.vocabulary import vocabulary
 from snce.errors import SnceError
@@ -43,15 +55,22 @@ def test_no_concept_that_chose_a_setting_is_summed_up_with_the_others():
     sets = [SEPARATOR.join(erased) for erased in concept_sets(default_concepts(), (1, 5))]
     by_title = groups(sets)
     kept_back = set(validation_concepts())
-    assert by_title[VALIDATION] == kept_back & set(sets) != set()
+    assert by_title[VALIDATION_STYLES] == kept_back & set(sets) != set()
     for title, members in by_title.items():
-        if title != VALIDATION:
+        if title != VALIDATION_STYLES:
             assert not any(kept_back & set(name.split(SEPARATOR)) for name in members)
     alone = by_title["One concept at a time"]
     assert alone == by_title["Harmful stand-ins"] | by_title["Other objects"] | by_title["Styles"]
     assert by_title["Styles"] <= set(vocabulary().styles)
     assert {len(by_title[title]) for title in ("Harmful stand-ins", "Other objects")} == {12}
     assert len(by_title["5 concepts together"]) == 2
+
+
+def test_the_title_of_what_chose_settings_says_whether_objects_are_among_it():
+    kept_back, styles = validation_concepts(), set(vocabulary().styles)
+    assert groups(kept_back) == {VALIDATION: set(kept_back)}
+    assert groups([name for name in kept_back if name in styles]) == {VALIDATION_STYLES: styles & set(kept_back)}
+    assert groups([name for name in kept_back if name not in styles]).keys() == {VALIDATION}
 
 
 def test_a_time_is_told_for_as_many_concepts_as_it_was_measured_with(tmp_path):
@@ -105,7 +124,9 @@ def test_tables_say_how_far_ours_is_ahead():
     own = {"UCE": found(0.5) | {AHEAD: Interval(-0.012, -0.031, 0.2)._asdict()}, "SNCE": found(0.6) | {AHEAD: nothing}}
     head, _, ours, uce = markdown({"One concept at a time": own}).splitlines()[2:6]
     column = [cell.strip() for cell in head.split("|")].index("SNCE ahead by")
-    assert [row.split("|")[column].strip() for row in (ours, uce)] == ["-", "-1.2 (-3 to +20)"]
+    assert [row.split("|")[column].strip() for row in (ours, uce)] == ["-", "-1.2 (-3.1 to +20.0)"]
+    near = ahead_cell({AHEAD: Interval(0.03, -0.0004, 0.064)._asdict()})
+    assert near == "+3.0 (-0.0 to +6.4)"  # the sign of what is rounded away says that zero is between the ends
 
 
 def test_a_method_that_was_measured_on_fewer_sets_says_so():
@@ -134,6 +155,24 @@ def test_the_base_model_alone_is_plotted_too(tmp_path):
     for plot in (plot_heat_map, plot_trade_off):
         plot({"One concept at a time": {"none": found(0.0)}}, tmp_path / "plot.png")
         assert Image.open(tmp_path / "plot.png").size > (100, 100)
+
+
+def test_only_our_own_method_has_its_colour_and_a_legend_tells_it(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.extend(figure.axes))
+    methods = ("none", *lineup.METHODS, "score rule: itd")
+    plot_trade_off({"One concept at a time": dict.fromkeys(methods, found(0.5))}, tmp_path / "plot.png")
+    (axis,) = drawn
+    ours = {"SNCE", "SNCE (2 neurons)", "SNCE (4 neurons)", "SNCE (8 neurons)"}
+    colours = {text.get_text(): text.get_color() for text in axis.texts}
+    assert colours.keys() == set(methods) - {"none"}
+    assert {name for name, colour in colours.items() if colour == plots.ACCENT} == ours
+    legend = axis.get_legend()
+    handles = [handle.get_color() for handle in legend.legend_handles]
+    assert dict(zip(handles, (text.get_text() for text in legend.texts), strict=True)) == {
+        plots.ACCENT: "SNCE, with one neuron and with more", plots.QUIET: "all others",
+    }  # fmt: skip
 
 
 def test_a_report_names_methods_and_all_that_is_erased_and_does_without_a_missing_strip(tmp_path):

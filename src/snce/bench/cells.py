@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snce.bench.ablations import ABLATIONS
 from snce.bench.judged import Seen, look
-from snce.bench.lineup import METHODS, Workshop, setting_of, with_setting
+from snce.bench.lineup import FOR_SETS, METHODS, Workshop, setting_of, with_setting
 from snce.bench.prompts import KINDS, Sizes, erased_objects, held_out_synonym, precision_prompts, retained_objects
 from snce.bench.recipe import recipe
 from snce.bench.rows import SEPARATOR, Cost, Row
@@ -48,10 +48,15 @@ class Cell:
     sizes: Sizes = SIZES
 
     @property
+    def together(self) -> bool:
+        """Whether several concepts are erased at once."""
+        return len(self.erased) > 1
+
+    @property
     def key(self) -> str:
         """A file name."""
         erased = self.erased[0]
-        if len(self.erased) > 1:
+        if self.together:
             erased += f"-and-{len(self.erased) - 1}-more-{hashlib.sha256(repr(self.erased).encode()).hexdigest()[:8]}"
         parts = (self.method, "default" if self.setting is None else f"{self.setting:g}", erased)
         return "__".join(map(slug, parts))
@@ -64,7 +69,7 @@ class Bench:
         self.folder = folder
         self.workshop = Workshop(folder, progress)
         self._prompts: dict[tuple[tuple[str, ...], Sizes], list[BenchPrompt]] = {}
-        self._recipes: dict[tuple[str, float | None], str] = {}
+        self._recipes: dict[tuple[str, float | None, bool], str] = {}
 
     @cached_property
     def _names(self) -> Tensor:
@@ -95,7 +100,7 @@ class Bench:
 
     def recipe(self, cell: Cell) -> str:
         """The same for cells whose methods are made from the same."""
-        key = cell.method, cell.setting
+        key = cell.method, cell.setting, cell.together
         if key not in self._recipes:
             self._recipes[key] = recipe(self._method(cell))
         return self._recipes[key]
@@ -109,7 +114,8 @@ class Bench:
         return self._method(cell), [load_concept(name, without=without) for name in cell.erased]
 
     def _method(self, cell: Cell) -> Method:
-        method = MAKERS[cell.method](self.workshop)
+        makers = MAKERS | FOR_SETS if cell.together else MAKERS
+        method = makers[cell.method](self.workshop)
         return method if cell.setting is None else with_setting(method, cell.setting)
 
     def run(self, cell: Cell) -> tuple[list[Row], Cost, Image]:

@@ -20,8 +20,8 @@ class BenchConfig(SuiteConfig):
     judges it on others. Is the concept gone for direct prompts, synonyms, new sentences; is all else still there; how
     many pictures did not change by one byte; what does it cost. All of it takes hours on two cores; --methods,
     --concepts and --sets ask for less. On a Stable Diffusion 1.x or 2.x that you have (the other suites): the prompts
-    and judges of the field. Writes DIR/results.parquet (a row per picture), summary.json and table.md; on Emblem plots
-    and report.html, on other models the pictures. An interrupted run goes on from what is there.
+    and judges of the field. Writes DIR/results.parquet (a row per picture), summary.json, table.md, plots and report.html;
+    on other models the pictures, too. An interrupted run goes on from what is there.
     """
 
     methods: str = "all"
@@ -31,17 +31,20 @@ class BenchConfig(SuiteConfig):
     """What is erased. Suite emblem: "default" (harmful stand-ins, other objects, styles), "validation" (those that
     choose settings), or bundled concepts with commas between them. Other suites: concept files FILE.yaml, classes of
     the suite, or bundled concepts; left out, what --eraser erases."""
-    sets: str = "1,5,10,25"
+    sets: str = "default"
     """How many concepts are erased together, with commas between the numbers: 1 for each of --concepts alone; of every
-    larger number two sets of Emblem's objects, drawn at random, are erased as well (suite emblem)."""
+    larger number two sets of Emblem's objects, drawn at random, are erased as well. "default" is 1,5,10,25 where
+    --concepts is left out, and 1 where it is not (suite emblem)."""
     tune: bool = True
-    """Every method's main setting is tuned first; --no-tune leaves each at its default (suite emblem)."""
+    """Every method's main setting is tuned first, for one concept and for several together; SPM for one concept only,
+    which sets take over: to try a value on a set takes ten adapters to train. --no-tune leaves each method at its
+    default (suite emblem)."""
     join: Path | None = None
     """summary.json of another run: methods that it has and this one has not go into the tables and plots (suite
     emblem). So a new method is compared with others in the time that it takes alone; docs/benchmark of the repository
-    has a summary.json."""
+    has a summary.json. How far SNCE is ahead of the new method is told only if "SNCE" is among --methods, too."""
     tuned: Path | None = None
-    """tuned.json of an earlier run: what it tried is not tried again (suite emblem)."""
+    """tuned.json of an earlier run: what it tried is not tried again, and goes into this run's (suite emblem)."""
 
     def check(self) -> None:
         """Raise SnceError if a value makes no sense, or has none for the suite."""
@@ -54,5 +57,7 @@ class BenchConfig(SuiteConfig):
             raise SnceError(f"{options} cannot be used with --suite {self.suite}")
         if self.suite == "emblem":
             check_engine(self.engine, self.workers)
+            if self.tuned is not None and not self.tune:
+                raise SnceError("--tuned has no effect with --no-tune, which tunes nothing: leave out one of them")
         else:
             super().check()

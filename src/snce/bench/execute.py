@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from snce.bench.cells import MAKERS, Bench
+from snce.bench.lineup import FOR_SETS
 from snce.bench.rows import SEPARATOR, read_metadata, write_rows
 from snce.demo.grid import save_png
 from snce.engines.spread import spread
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from snce.bench.cells import Cell
+    from snce.bench.lineup import Workshop
     from snce.engines.spread import Crew
 
 
@@ -28,13 +30,20 @@ def train_shared(bench: Bench, names: Sequence[str], crew: Crew, console: Consol
 
     if crew.is_this_process:
         for name in names:
-            MAKERS[name](bench.workshop)
+            _make(bench.workshop, name)
         return
     with Progress(console=console, transient=True) as bar:
         items = ((name,) for name in names)
         made = spread(crew.engine, crew.workers, _Worker.start, (bench.folder.absolute(),), _Worker.make, items)
         for _ in bar.track(made, total=len(names), description="SAEs of the methods"):
             pass
+
+
+def _make(workshop: Workshop, name: str) -> None:
+    """The method for one concept and, where it is another, for several: each trains what it needs."""
+    MAKERS[name](workshop)
+    if name in FOR_SETS:
+        FOR_SETS[name](workshop)
 
 
 def run_cells(bench: Bench, cells: Sequence[Cell], folder: Path, crew: Crew, console: Console, title: str) -> None:
@@ -95,7 +104,7 @@ class _Worker:
 
     @classmethod
     def make(cls, name: str) -> None:
-        MAKERS[name](cls.bench.workshop)
+        _make(cls.bench.workshop, name)
 
     @classmethod
     def run(cls, cell: Cell, folder: Path) -> Cell:

@@ -13,6 +13,7 @@ from snce.errors import SnceError
 from snce.storage import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -46,19 +47,30 @@ def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def join_summaries(own: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    """`own` with those methods of `others` that it does not have, group by group, and groups that only `others` has.
+def check_joinable(stamps: Mapping[str, str], others: dict[str, Any]) -> None:
+    """Refuse `others` that cannot be joined with a summary whose groups have these stamps, by title.
 
     Raises:
         SnceError: a group of both was drawn on other concepts or prompts, or with another model or judge.
     """
-    joined = {title: dict(own.get(title, {})) for title in (*others, *own)}
     for title, methods in others.items():
         for name, found in methods.items():
-            if title in own and found[STAMP] != own[title][BASE][STAMP]:
+            if title in stamps and found[STAMP] != stamps[title]:
                 raise SnceError(
                     f"cannot join the summaries: {name!r} in {title!r} was measured on other concepts or prompts, or "
                     "with another version of Emblem or its judge"
                 )
+
+
+def join_summaries(own: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """`own` with those methods of `others` that it does not have, group by group, and groups that only `others` has.
+
+    Raises:
+        SnceError: they cannot be joined: see `check_joinable`.
+    """
+    check_joinable({title: methods[BASE][STAMP] for title, methods in own.items()}, others)
+    joined = {title: dict(own.get(title, {})) for title in (*others, *own)}
+    for title, methods in others.items():
+        for name, found in methods.items():
             joined[title].setdefault(name, found)
     return joined

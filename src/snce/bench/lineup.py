@@ -120,7 +120,7 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
     "SAFREE": lambda _: SAFREE(midpoint=0.0, limit=4),
     "UCE": lambda _: UCE(),
     "UCE (all tokens)": lambda _: UCE(tokens="all"),
-    # as the authors edit and erase objects, after UCE with the weight that tuning gives it
+    # as the authors edit and erase objects, after UCE with the weight that tuning on one concept gives it
     "RECE": lambda _: RECE(UCE(tokens="all", erase_weight=10_000.0), closeness=1e-3),
     "ESD-x": lambda _: ESD(steps=200, batch=4, sampling_steps=10, guidance=GUIDANCE),
     "concept ablation": lambda _: ConceptAblation(
@@ -139,6 +139,15 @@ METHODS: dict[str, Callable[[Workshop], Method]] = {
 }
 """Makers of every method by its name in the tables. What differs from the published settings does so because Emblem is
 small: fewer and larger training steps, and warm-ups as a share of its 20 steps."""
+
+FOR_SETS: dict[str, Callable[[Workshop], Method]] = {
+    # after UCE with the weight that tuning on a set gives it
+    "RECE": lambda _: RECE(UCE(tokens="all", erase_weight=10.0), closeness=1e-3),
+}
+"""Makers of methods that begin otherwise where several concepts are erased together."""
+TRAINED_APART = frozenset({"SPM"})
+"""Methods that train each concept by itself, at length, and add up what they have trained: they are tuned on one
+concept only, and have that setting on sets as well."""
 
 
 def setting_of(method: Method) -> float:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from snce.bench.config import BenchConfig
 
+_DEFAULT = "default"
+TOGETHER = (1, 5, 10, 25)
+"""How many concepts a full run erases together."""
+
 
 def default_concepts() -> list[str]:
     """12 harmful stand-ins, 12 other objects, and the styles.
@@ -64,30 +68,48 @@ def all_cells(config: BenchConfig, methods: Sequence[str]) -> list[Cell]:
     """Every method on every set of concepts.
 
     Raises:
-        SnceError: an unknown concept, or sizes that are no numbers or too large.
+        SnceError: an unknown concept, none at all, or sizes that are no numbers, too large, or leave concepts out.
     """
+    sets = concept_sets(_concepts(config.concepts), _set_sizes(config))
+    return [Cell(m, None, erased, sizes_for(len(erased))) for erased in sets for m in methods]
+
+
+def _concepts(text: str) -> list[str]:
+    if text.strip() == _DEFAULT:
+        return default_concepts()
+    if text.strip() == "validation":
+        return validation_concepts()
+    concepts = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not concepts:
+        raise SnceError("--concepts names no concept; `snce concepts` lists them")
+    for name in concepts:
+        load_concept(name)
+    return concepts
+
+
+def _set_sizes(config: BenchConfig) -> Sequence[int]:
+    all_of_it = config.concepts.strip() == _DEFAULT
+    if config.sets.strip() == _DEFAULT:
+        return TOGETHER if all_of_it else (1,)
     try:
         sizes = [int(n) for n in config.sets.split(",")]
     except ValueError:
         sizes = [0]
     if min(sizes) < 1:
         raise SnceError(f"--sets {config.sets!r} must be whole numbers with commas between them, such as 1,5,10")
-    if config.concepts.strip() == "default":
-        concepts = default_concepts()
-    elif config.concepts.strip() == "validation":
-        concepts = validation_concepts()
-    else:
-        concepts = list(dict.fromkeys(name.strip() for name in config.concepts.split(",") if name.strip()))
-        for name in concepts:
-            load_concept(name)
-    return [Cell(m, None, erased, sizes_for(len(erased))) for erased in concept_sets(concepts, sizes) for m in methods]
+    if 1 not in sizes and not all_of_it:
+        raise SnceError(
+            f"--sets {config.sets} would leave out --concepts {config.concepts}: what is erased together is drawn from "
+            "Emblem's objects. Add 1 to --sets, or leave --concepts out"
+        )
+    return sizes
 
 
 def chosen_methods(text: str) -> list[str]:
     """Names of methods; the base model is always among them.
 
     Raises:
-        SnceError: an unknown method.
+        SnceError: an unknown method, or none at all.
     """
     if text.strip() == "all":
         return list(METHODS)
@@ -96,5 +118,6 @@ def chosen_methods(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in MAKERS]
     if unknown or not names:
-        raise SnceError(f"unknown method {', '.join(map(repr, unknown))}; there are {', '.join(METHODS)}")
+        wrong = f"unknown method {', '.join(map(repr, unknown))}" if unknown else "no method is named"
+        raise SnceError(f"{wrong}; there are: {', '.join(map(repr, METHODS))}; or 'all' of these, or 'ablations'")
     return list(dict.fromkeys([BASE, *names]))

@@ -9,7 +9,7 @@ import numpy as np
 from snce.bench.bootstrap import Interval
 from snce.bench.lineup import BASE, OURS
 from snce.bench.rows import SEPARATOR
-from snce.bench.summary import BY_SET, VALIDATION, told
+from snce.bench.summary import BY_SET, KEPT_APART, told
 from snce.storage import replacing
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ ACCENT, QUIET, NOTHING = "#c0392b", "#4a7fb5", "#d9d9d9"
 
 
 def plot_trade_off(summary: dict[str, Any], path: Path) -> None:
-    """Write a PNG: erasure (x) against retention (y), one point per method with its 95 % intervals.
+    """Write a PNG: erasure (x) against retention (y), one point per method with its 95 % intervals,
+    ours in a colour of its own.
 
     Of the first group of the summary: one concept at a time, where there are such cells. Names stand beside the plot in
     the order of their points, since the best of the methods lie on top of each other.
@@ -36,7 +37,7 @@ def plot_trade_off(summary: dict[str, Any], path: Path) -> None:
     figure = _figure(9.5, 6.0)
     axis = figure.subplots()
     for i, (method, x, y) in enumerate(points):
-        colour = ACCENT if method.startswith(OURS) else QUIET
+        colour = ACCENT if is_ours(method) else QUIET
         xerr, yerr = ([[v.value - v.low], [v.high - v.value]] for v in (x, y))
         axis.errorbar(x.value, y.value, xerr=xerr, yerr=yerr, fmt="o", color=colour, elinewidth=0.8, markersize=5)
         axis.annotate(
@@ -53,7 +54,15 @@ def plot_trade_off(summary: dict[str, Any], path: Path) -> None:
     axis.set_xlabel("erased (share of the pictures that showed the concept)")
     axis.set_ylabel("kept (other objects, neighbours, styles)")
     axis.grid(alpha=0.3)
+    for colour, label in ((ACCENT, f"{OURS}, with one neuron and with more"), (QUIET, "all others")):
+        axis.plot([], [], "o", color=colour, markersize=5, label=label)
+    axis.legend(loc="lower left", fontsize=8)
     _save(figure, path)
+
+
+def is_ours(method: str) -> bool:
+    """Whether it is this library's own method, by its name in the tables; what the paper has is not."""
+    return method == OURS or method.startswith(f"{OURS} (")
 
 
 def plot_heat_map(summary: dict[str, Any], path: Path) -> None:
@@ -72,7 +81,7 @@ def plot_heat_map(summary: dict[str, Any], path: Path) -> None:
     axis = figure.subplots()
     axis.set_facecolor(NOTHING)
     image = axis.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-    chose = {name for figures in summary.get(VALIDATION, {}).values() for name in figures[BY_SET]}
+    chose = {name for title in KEPT_APART for figures in summary.get(title, {}).values() for name in figures[BY_SET]}
     labels = [_short(name) + (" *" if name in chose else "") for name in erased]
     axis.set_xticks(range(len(erased)), labels, rotation=60, ha="right", fontsize=7)
     axis.set_yticks(range(len(methods)), methods, fontsize=8)

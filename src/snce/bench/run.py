@@ -6,19 +6,18 @@ interrupted, go on, and be shared among machines (`shard`).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from snce.bench.ablations import ABLATIONS, ablation_tables
 from snce.bench.cells import Bench
 from snce.bench.costs import cpu_hours
 from snce.bench.execute import is_done, part_of, run_cells, train_shared
-from snce.bench.join import join_summaries, read_summary
+from snce.bench.join import check_joinable, join_summaries, read_summary
 from snce.bench.plan import all_cells, chosen_methods
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import Strip, write_report
-from snce.bench.rows import join_rows, read_rows
-from snce.bench.summary import VALIDATION, markdown, summarise, write_summary
+from snce.bench.rows import SEPARATOR, join_rows, read_rows
+from snce.bench.summary import KEPT_APART, group_stamps, markdown, summarise, write_summary
 from snce.bench.tuning import read_tuned, tune
 from snce.bench.turns import added_times
 from snce.engines.shards import shard
@@ -36,7 +35,8 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     """Tune, run, and sum up what all shards have left in the folder so far.
 
     Raises:
-        SnceError: an unknown method or concept, a malformed list, or a folder that cannot be written.
+        SnceError: an unknown method or concept, a malformed list, a summary to join that was measured on other prompts,
+            or a folder that cannot be written.
     """
     methods = chosen_methods(config.methods)
     cells = all_cells(config, methods)
@@ -45,9 +45,12 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     earlier = read_tuned(config.tuned) if config.tuned else {}
     crew = Crew(config.workers, config.engine)
     bench = Bench(config.out, progress=True)
+    if others:  # what cannot be joined is refused before the work, too
+        one_each = {SEPARATOR.join(cell.erased): cell for cell in cells}
+        check_joinable(group_stamps({erased: bench.stamp(cell) for erased, cell in one_each.items()}), others)
     train_shared(bench, methods, crew, console)
-    best = tune(bench, methods, crew, console, earlier) if config.tune else {}
-    cells = [replace(cell, setting=best.get(cell.method)) for cell in cells]
+    if config.tune:
+        cells = tune(bench, cells, crew, console, earlier)
     parts = config.out / "parts"
     own = shard(cells, config.shard)
     run_cells(bench, own, parts, crew, console, "precision suite")
@@ -69,8 +72,8 @@ def run_bench(config: BenchConfig, console: Console) -> None:
         console.print(f"{len(cells) - len(done)} of {len(cells)} parts are still to come{joined}", markup=False)
     write_summary(config.out, summary)
     if not ABLATIONS.keys().isdisjoint(methods):
-        group = VALIDATION if config.concepts.strip() == "validation" and VALIDATION in summary else next(iter(summary))
-        write_text(config.out / "ablations.md", ablation_tables(summary[group]))
+        chose = [title for title in KEPT_APART if title in summary and config.concepts.strip() == "validation"]
+        write_text(config.out / "ablations.md", ablation_tables(summary[next(iter([*chose, *summary]))]))
     plots = {
         "trade-off.png": ("Erasure against retention.", plot_trade_off),
         "heat-map.png": ("Harmonic mean by method and erased concepts.", plot_heat_map),

@@ -38,6 +38,9 @@ AHEAD = f"harmonic mean of {OURS} less its own"
 _NOT_MEASURED = Interval(*(float("nan"),) * 3)
 
 VALIDATION = "Validation concepts"
+VALIDATION_STYLES = "Styles that chose settings"
+KEPT_APART = (VALIDATION, VALIDATION_STYLES)
+"""Titles of what chose settings; the second where styles only are there, as in a default run."""
 
 
 def groups(erased: Iterable[str]) -> dict[str, set[str]]:
@@ -46,13 +49,14 @@ def groups(erased: Iterable[str]) -> dict[str, set[str]]:
     sets = {name: set(name.split(SEPARATOR)) for name in erased}
     counts = sorted({len(s) for s in sets.values()})
     alone = {name for name, s in sets.items() if len(s) == 1} - kept_back
+    chose = kept_back & sets.keys()
     found = {
         "One concept at a time": alone,
         "Harmful stand-ins": {name for name in alone if name in words.objects and words.objects[name].harmful},
         "Other objects": {name for name in alone if name in words.objects and not words.objects[name].harmful},
         "Styles": alone & set(words.styles),
         **{f"{n} concepts together": {name for name, s in sets.items() if len(s) == n} for n in counts if n > 1},
-        VALIDATION: kept_back & sets.keys(),
+        VALIDATION_STYLES if chose <= set(words.styles) else VALIDATION: chose,
     }
     return {title: members for title, members in found.items() if members}
 
@@ -86,7 +90,7 @@ def summarise(
                 AHEAD: _ahead(found, method, samples)._asdict(),
                 **cost_figures(costs, (added_times or {}).get((method, count), float("nan"))),
                 BY_SET: _by_set(rows),
-                STAMP: _stamp(own),
+                STAMP: _stamp({m["erased"]: m["stamp"] for m in own}),
             }
     return result
 
@@ -114,9 +118,17 @@ def _by_set(rows: Columns) -> dict[str, float]:
     return {name: harmonic_mean(_take(rows, rows["erased"] == name)) for name in names}
 
 
-def _stamp(metadata: Sequence[dict[str, str]]) -> str:
+def group_stamps(stamps: Mapping[str, str]) -> dict[str, str]:
+    """By title of the group, the stamp that `summarise` gives a method that has drawn all of it.
+
+    stamps: of `Bench.stamp`, by the erased concepts as the rows have them.
+    """
+    return {title: _stamp({name: stamps[name] for name in members}) for title, members in groups(stamps).items()}
+
+
+def _stamp(by_set: Mapping[str, str]) -> str:
     """The same for methods that drew the same prompts with the same model, and were judged by the same judge."""
-    sets = sorted(f"{m['erased']}: {m['stamp']}" for m in metadata)
+    sets = sorted(f"{erased}: {stamp}" for erased, stamp in by_set.items())
     return hashlib.sha256("\n".join(sets).encode()).hexdigest()[:16]
 
 
@@ -193,12 +205,12 @@ def _cell(column: str, figure: Interval) -> str:
 
 
 def ahead_cell(found: dict[str, Any]) -> str:
-    """The cell that says how far ours is ahead."""
+    """The cell that says how far ours is ahead: to a tenth, since readers ask whether zero is between the ends."""
     figure = Interval(**found[AHEAD])
     if figure.value != figure.value:
         return "-"
     value, low, high = (100 * x for x in figure)
-    return f"{value:+.1f} ({low:+.0f} to {high:+.0f})"
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -5,25 +5,34 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 
-from snce.bench.methods import ablation
+from snce.bench.methods import ablation, esd, sampling
 from snce.errors import SnceError
 from tests.bench.methods.tiny import CA, CAT, DOG, ESD_, PROMPTS, predicting
 from tests.examples import picture
 
 
 @pytest.mark.parametrize("eta", [1.0, 2.5])
-def test_a_target_whose_weights_add_up_to_one_is_the_same_in_v_and_in_epsilon(eta):
-    rng = torch.Generator().manual_seed(0)
-    x, v_null, v_concept = torch.randn(3, 4, generator=rng)
-    alpha, sigma = 0.6, 0.8
+def test_esds_target_is_the_same_for_a_model_that_predicts_v_and_for_one_that_predicts_epsilon(pipe, monkeypatch, eta):
+    """One model, told in v and in epsilon: at each timestep, the loss in epsilon is alpha^2 times that in v."""
+    predict, timesteps = esd.predict, []
+    alpha, sigma = pipe.scheduler.alphas_cumprod.sqrt(), (1 - pipe.scheduler.alphas_cumprod).sqrt()
 
-    def epsilon(v):
-        return alpha * v + sigma * x
+    def in_epsilon(unet, x, t, c):
+        return alpha[t] * predict(unet, x, t, c) + sigma[t] * x
 
-    in_epsilon = epsilon(v_null) - eta * (epsilon(v_concept) - epsilon(v_null))
-    assert torch.allclose(epsilon(v_null - eta * (v_concept - v_null)), in_epsilon, atol=1e-6)
+    def recorded(unet, x, t, c):
+        timesteps.append(int(t))
+        return in_epsilon(unet, x, t, c)
+
+    method = replace(ESD_, eta=eta, steps=6, lr=0.0, sampling_steps=4)
+    in_v = method.prepare(predicting(pipe, "v_prediction"), [CAT]).losses
+    monkeypatch.setattr(sampling, "predict", in_epsilon)
+    monkeypatch.setattr(esd, "predict", recorded)
+    found = method.prepare(predicting(pipe, "epsilon"), [CAT]).losses
+    of_steps = timesteps[::3]  # the empty prompt, the concept, the trained copy
+    assert len(set(of_steps)) > 1
+    assert found == pytest.approx([float(alpha[t]) ** 2 * v for t, v in zip(of_steps, in_v, strict=True)], rel=1e-3)
 
 
 def test_nbytes_counts_the_trained_weights(pipe):

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with table, plots and strips of pictures; nothing in it comes from a network."""
+"""Reports of runs: one HTML file with table, plots and strips of pictures; nothing in it comes from a network."""
 
 from __future__ import annotations
 
@@ -37,21 +37,19 @@ class Strip(NamedTuple):
 def write_report(
     path: Path, summary: dict[str, Any], plots: Sequence[tuple[str, Path]], strips: Sequence[Strip]
 ) -> None:
-    """plots: (caption, PNG). The strips are grouped by what is erased."""
-    parts = ["<!doctype html><html lang=en><meta charset=utf-8><title>snce: precision benchmark</title>"]
-    parts.append(f"<style>{_STYLE}</style><h1>Concept erasure on Emblem, method by method</h1>")
-    parts.append(
+    """The report of the precision suite.
+
+    plots: (caption, PNG). The strips are grouped by what is erased.
+    """
+    parts = [
         "<p>Shares in percent with 95 % bootstrap intervals over concepts and pictures. Ranked by the harmonic mean of "
-        "erasure, retention and pair precision. The Fréchet distance is taken in the judge's feature space.</p>"
-    )
-    parts.append(_tables(markdown(summary)))
-    for caption, plot in plots:
-        parts.append(f"<figure>{_image(plot)}<figcaption>{html.escape(caption)}</figcaption></figure>")
-    parts.append(
+        "erasure, retention and pair precision. The Fréchet distance is taken in the judge's feature space.</p>",
+        tables(markdown(summary)),
+        *(plotted(caption, plot) for caption, plot in plots),
         "<h2>Pictures</h2><p>Upper row: before. Lower row: with the concept erased. From left to right, two of each: "
         "direct prompts; synonyms, where the concept has one; new sentences; pairs; other objects; neighbours, of "
-        "objects.</p>"
-    )
+        "objects.</p>",
+    ]
     groups: dict[tuple[str, ...], list[Strip]] = {}
     for strip in strips:
         if strip.png.exists():
@@ -59,27 +57,41 @@ def write_report(
     for erased, members in groups.items():
         figures = [f"<figure><figcaption>{html.escape(s.method)}</figcaption>{_strip(s.png)}</figure>" for s in members]
         parts.append(f"<details><summary>{html.escape(', '.join(erased))}</summary>{''.join(figures)}</details>")
-    write_text(path, "\n".join(parts) + "</html>\n")
+    write_page(path, "snce: precision benchmark", "Concept erasure on Emblem, method by method", parts)
 
 
-def _image(path: Path) -> str:
-    return _tag(path, "png", path.read_bytes())
+def write_page(path: Path, title: str, heading: str, parts: Sequence[str]) -> None:
+    """parts: HTML, what comes below the heading."""
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+    style = f"<style>{_STYLE}</style><h1>{html.escape(heading)}</h1>"
+    write_text(path, "\n".join([head, style, *parts]) + "</html>\n")
+
+
+def plotted(caption: str, path: Path) -> str:
+    """HTML of a PNG with a caption."""
+    image = _tag(path.stem, "png", path.read_bytes())
+    return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def embedded(image: Image.Image, name: str) -> str:
+    """HTML of a picture. Hundreds of them are in the report of a full run: as PNG they would make it too large to
+    open."""
+    buffer = BytesIO()
+    image.save(buffer, "webp", quality=85)
+    return _tag(name, "webp", buffer.getvalue())
 
 
 def _strip(path: Path) -> str:
-    """Hundreds of them are in the report of a full run: as PNG they would make it too large to open."""
-    buffer = BytesIO()
-    Image.open(path).save(buffer, "webp", quality=85)
-    return _tag(path, "webp", buffer.getvalue())
+    return embedded(Image.open(path), path.stem)
 
 
-def _tag(path: Path, kind: str, data: bytes) -> str:
+def _tag(name: str, kind: str, data: bytes) -> str:
     text = base64.b64encode(data).decode()
-    return f'<img loading="lazy" alt="{html.escape(path.stem)}" src="data:image/{kind};base64,{text}">'
+    return f'<img loading="lazy" alt="{html.escape(name)}" src="data:image/{kind};base64,{text}">'
 
 
-def _tables(text: str) -> str:
-    """HTML of the markdown that `markdown` writes: headings, tables, lines of text."""
+def tables(text: str) -> str:
+    """HTML of the markdown that summaries are written in: headings, tables, lines of text."""
     out: list[str] = []
     for block in text.split("\n\n"):
         lines = block.strip().splitlines()

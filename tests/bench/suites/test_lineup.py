@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from snce.bench.lineup import METHODS
+from snce.bench.methods.neurons import SNCE, PaperSNCE
 from snce.bench.methods.uce import UCE
 from snce.bench.suites.config import SuiteConfig
 from snce.bench.suites.lineup import ENTRIES, GivenEraser, Studio, chosen_methods, fitting, inputs_of
@@ -33,10 +35,16 @@ def test_all_are_those_that_can_be_made_and_the_others_are_told():
     assert notes == ["Concept Steerers is left out: it needs --position-sae",
                      "ItD is left out: it needs --position-sae",
                      "SAeUron is left out: it needs --unet-sae",
-                     "SNCE is left out: it needs --eraser or --sae"]  # fmt: skip
+                     "SNCE as in the paper is left out: it needs --position-sae",
+                     "SNCE is left out: it needs --eraser or --sae",
+                     *(f"SNCE ({n} neurons) is left out: it needs --sae" for n in (2, 4, 8))]  # fmt: skip
     saes = {"sae": Path("x"), "position_sae": Path("y"), "unet_sae": Path("z")}
     names, notes = chosen_methods(replace(CONFIG, **saes), [CONCEPT])
     assert (names, notes) == (list(ENTRIES), [])
+
+
+def test_the_methods_are_those_of_the_precision_suite():
+    assert list(ENTRIES) == list(METHODS)
 
 
 def test_an_eraser_alone_is_compared_with_the_base_model_alone():
@@ -54,7 +62,8 @@ def test_the_base_model_is_always_there_and_comes_first():
         ({"methods": "SNCE"}, [CONCEPT], "SNCE needs --eraser or --sae"),
         ({"methods": "UCE, SAeUron"}, [CONCEPT], "SAeUron needs --unet-sae"),
         ({"methods": "SNCE", "sae": Path("x")}, [], "SNCE needs a concept's prompts"),
-        ({"methods": "magic"}, [CONCEPT], "unknown method 'magic'; there are none, negative prompt"),
+        ({"methods": "magic"}, [CONCEPT], "unknown method 'magic'; there are: 'none', 'negative prompt'"),
+        ({"methods": " , "}, [CONCEPT], "no method is named; there are: 'none', 'negative prompt'"),
     ],
 )
 def test_what_cannot_be_made_is_refused(options, concepts, complaint):
@@ -102,7 +111,7 @@ def position_sae(studio, tmp_path) -> Path:
 
 def test_rivals_that_code_positions_do_not_get_an_sae_that_codes_prompts(studio, position_sae):
     pipe = load_pipeline(studio.model)
-    for name in ("ItD", "Concept Steerers"):
+    for name in ("ItD", "Concept Steerers", "SNCE as in the paper"):
         made = Studio(pipe, replace(CONFIG, position_sae=position_sae), None).made([name])[name]
         assert made.sae.config.support == "position"
         with pytest.raises(SnceError, match=r"has a code per prompt.*--support position"):
@@ -116,6 +125,19 @@ def test_an_eraser_goes_before_an_sae(studio):
     assert isinstance(made["SNCE"], GivenEraser)
     assert made["SNCE"].prepare(pipe, ()).eraser is eraser
     assert Studio(pipe, config, None).made(["SNCE"])["SNCE"].sae.config == load_sae(studio.sae)[0].config
+
+
+def test_ours_with_more_neurons_is_made_from_the_sae_and_the_papers_from_one_that_codes_positions(studio, position_sae):
+    pipe = load_pipeline(studio.model)
+    config = replace(CONFIG, sae=studio.sae, position_sae=position_sae, eraser=str(studio.eraser))
+    made = Studio(pipe, config, ConceptEraser.load(studio.eraser)).made([n for n in ENTRIES if n.startswith("SNCE (")])
+    prompt_coded, position_coded = load_sae(studio.sae)[0], load_sae(position_sae)[0]
+    assert [(type(m), m.n, m.sae.config) for m in made.values()] == [(SNCE, n, prompt_coded.config) for n in (2, 4, 8)]
+    erasure = made["SNCE (4 neurons)"].prepare(pipe, [Concept.load(studio.concept)])
+    assert len(erasure.eraser.concepts) == 4
+    paper = Studio(pipe, config, None).made(["SNCE as in the paper"])["SNCE as in the paper"]
+    assert paper == PaperSNCE(paper.sae)
+    assert paper.sae.config == position_coded.config
 
 
 def test_an_sae_inside_another_unet_is_refused(studio, tmp_path):

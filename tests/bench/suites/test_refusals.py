@@ -27,7 +27,7 @@ pytest.importorskip("nudenet")
         ({"workers": 0}, "--workers 0 must be at least 1"),
         ({"engine": "cloud"}, "not one of local, ray"),
         ({"methods": "magic"}, "unknown method 'magic'"),
-        ({"methods": ""}, "unknown method"),
+        ({"methods": ""}, "no method is named; there are: 'none'"),
         ({"methods": "ItD"}, "ItD needs --position-sae"),
         ({"measures": "beauty"}, "choose among nudity, clip, fid"),
         ({"measures": "style"}, "the prompts of i2p have no such class"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,12 +15,16 @@ from snce.bench.methods.sampling import Sampler
 from snce.checkpoint import generator
 from snce.errors import SnceError
 from snce.sae.config import SAEConfig, TrainConfig
+from snce.sae.formats import save_sae
+from snce.sae.origin import SAEOrigin
 from snce.sae.train import SAEMetrics, train_sae
+from snce.text.fingerprint import weights_fingerprint
 from snce.text.harvest import Embeddings
 from snce.text.positions import WORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from snce.sae.model import SparseAutoencoder
 
@@ -56,6 +60,20 @@ class UNetSAE:
         x = maps.flatten(2).transpose(1, 2).float()
         with full_precision(x):
             return self.sae.to(x.device).encode(x, word_positions(x)).activations
+
+    def save(self, folder: str | Path, pipe: Any) -> None:
+        """Write folder/sae.safetensors, whole or not at all, as `snce bench --unet-sae` reads it.
+
+        Args:
+            pipe: the pipeline that it was trained in: for another UNet it is refused.
+
+        Raises:
+            SnceError: a folder that cannot be written.
+        """
+        metrics = self.metrics._asdict() if self.metrics else {}
+        told = {"sampling": asdict(self.sampling)}
+        origin = SAEOrigin(weights_fingerprint(pipe.unet), "unet", self.block, type(pipe).__name__, told, metrics)
+        save_sae(self.sae, folder, origin)
 
 
 def word_positions(x: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ SUITES = {
 class SuiteConfig:
     """Judge erasure methods on a suite of the field, on any Stable Diffusion 1.x or 2.x pipeline.
 
-    Writes DIR/results.parquet (a row per picture), summary.json, table.md and every picture. An interrupted run goes on
-    from what is there.
+    Writes DIR/results.parquet (a row per picture), summary.json, table.md, report.html and every picture. An
+    interrupted run goes on from what is there.
     """
 
     suite: SuiteName = "emblem"
@@ -66,12 +66,12 @@ class SuiteConfig:
     eraser: str | None = None
     """An eraser that `snce find` wrote, or one on the hub, hf://OWNER/NAME/FILE.safetensors: the method SNCE."""
     sae: Path | None = None
-    """Folder that `snce train` wrote: for SNCE, where no eraser is given."""
+    """Folder that `snce train` wrote: for SNCE with 2, 4 and 8 neurons, and with one where no eraser is given."""
     position_sae: Path | None = None
-    """Folder that `snce train --support position --k 64` wrote: for Concept Steerers and ItD, which need an SAE that
-    codes each position by itself and has many active latents."""
+    """Folder that `snce train --support position --k 64` wrote: for Concept Steerers, ItD and SNCE as in the paper,
+    which need an SAE that codes each position by itself; ItD one with many active latents."""
     unet_sae: Path | None = None
-    """Folder of an SAE inside the UNet: for SAeUron."""
+    """Folder of an SAE inside the UNet, made as docs/real-models.md shows: for SAeUron."""
     measures: str = "default"
     """"default", or some of nudity, clip, fid, object, style, with commas between them."""
     threshold: float = 0.6

@@ -15,7 +15,7 @@ from snce.bench.methods.esd import ESD
 from snce.bench.methods.itd import InterpretThenDeactivate
 from snce.bench.methods.leace import Leace
 from snce.bench.methods.negative_prompt import NegativePrompt
-from snce.bench.methods.neurons import SNCE, NeuronErasure
+from snce.bench.methods.neurons import SNCE, NeuronErasure, PaperSNCE
 from snce.bench.methods.nothing import Nothing
 from snce.bench.methods.rece import RECE
 from snce.bench.methods.saeuron import SAeUron
@@ -80,8 +80,8 @@ class Studio:
         sae = self._text_sae(self.config.position_sae)
         if sae.config.support != "position":
             raise SnceError(
-                f"the SAE in {self.config.position_sae} has a code per prompt; Concept Steerers and ItD need one that "
-                "codes each position by itself: make it with `snce train --support position --k 64`"
+                f"the SAE in {self.config.position_sae} has a code per prompt; {', '.join(POSITION_CODED)} need one "
+                "that codes each position by itself: make it with `snce train --support position --k 64`"
             )
         return sae
 
@@ -164,9 +164,14 @@ ENTRIES: dict[str, Entry] = {
     "Concept Steerers": Entry(lambda s: ConceptSteerers(s.position_sae), ("position_sae",), reads_text=True),
     "ItD": Entry(Studio.itd, ("position_sae",), reads_text=True),
     "SAeUron": Entry(lambda s: SAeUron(s.unet_sae, progress=s.progress), ("unet_sae",)),
+    "SNCE as in the paper": Entry(lambda s: PaperSNCE(s.position_sae), ("position_sae",), reads_text=True),
     OURS: Entry(Studio.ours, ("eraser", "sae"), reads_text=True),
+    "SNCE (2 neurons)": Entry(lambda s: SNCE(s.sae, n=2), ("sae",), reads_text=True),
+    "SNCE (4 neurons)": Entry(lambda s: SNCE(s.sae, n=4), ("sae",), reads_text=True),
+    "SNCE (8 neurons)": Entry(lambda s: SNCE(s.sae, n=8), ("sae",), reads_text=True),
 }
-"""Every method by its name in the tables."""
+"""Every method by its name in the tables: those of the precision suite."""
+POSITION_CODED = tuple(name for name, entry in ENTRIES.items() if "position_sae" in entry.needs)
 
 
 def chosen_methods(config: SuiteConfig, concepts: Sequence[Concept]) -> tuple[list[str], list[str]]:
@@ -179,7 +184,8 @@ def chosen_methods(config: SuiteConfig, concepts: Sequence[Concept]) -> tuple[li
     asked = list(ENTRIES) if everything else [name.strip() for name in config.methods.split(",") if name.strip()]
     unknown = [name for name in asked if name not in ENTRIES]
     if unknown or not asked:
-        raise SnceError(f"unknown method {', '.join(map(repr, unknown))}; there are {', '.join(ENTRIES)}")
+        wrong = f"unknown method {', '.join(map(repr, unknown))}" if unknown else "no method is named"
+        raise SnceError(f"{wrong}; there are: {', '.join(map(repr, ENTRIES))}; or 'all' that can be made")
     lacking = {name: why for name in asked if (why := _lacking(name, config, concepts))}
     if lacking and not everything:
         name, why = next(iter(lacking.items()))

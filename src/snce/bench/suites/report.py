@@ -14,6 +14,7 @@ from snce.bench.lineup import BASE
 from snce.bench.rows import join_rows, read_metadata, read_rows
 from snce.bench.suites.figures import Figures, markdown
 from snce.bench.suites.lineup import ENTRIES
+from snce.bench.suites.page import Example, examples, why_hidden, write_suite_report
 from snce.errors import SnceError
 from snce.storage import parse_json, read_text, strict_json, write_text
 
@@ -94,7 +95,7 @@ def sum_up(
     inception: Inception | None,
     reference: Path | None,
 ) -> str:
-    """Write DIR/results.parquet, summary.json and table.md from all parts in the folder; returns the table.
+    """Write DIR/results.parquet, summary.json, table.md and the report from all parts in the folder; returns the table.
 
     Args:
         digest: of the settings.
@@ -116,6 +117,8 @@ def sum_up(
     real = inception.reference(reference, folder / "reference.safetensors") if inception and reference else None
     methods: dict[str, Any] = {}
     base: dict[str, dict[str, float]] = {}
+    shown: dict[str, list[Example]] = {}
+    hidden = ""
     for name, paths in files.items():
         rows, metadatas = read_rows(paths)
         found = figures.of(rows)
@@ -125,6 +128,8 @@ def sum_up(
         if inception and (real is not None or name != BASE):
             value = inception.distance(rows["features_before"] if real is None else real, rows["features_after"])
             found["FID"] = Interval(value, float("nan"), float("nan"))
+        hidden = hidden or why_hidden(settings, rows)
+        shown[name] = examples(rows, _numbers(metadatas, settings))
         methods[name] = {
             "pictures": len(rows["seed"]),
             "complete": len(rows["seed"]) == settings["prompts"]["count"],
@@ -137,4 +142,12 @@ def sum_up(
     write_text(folder / "summary.json", strict_json(summary) + "\n")
     table = markdown(summary)
     write_text(folder / "table.md", table)
+    versions = parse_json(read_text(folder / SETTINGS)).get("versions", {})
+    write_suite_report(folder, summary, versions, shown, hidden)
     return table
+
+
+def _numbers(metadatas: Sequence[dict[str, str]], settings: dict[str, Any]) -> list[int]:
+    """The place of each row's prompt among all prompts."""
+    starts, count = [int(m["start"]) for m in metadatas], settings["prompts"]["count"]
+    return [n for start in starts for n in range(start, min(start + settings["chunk"], count))]

@@ -1,83 +1,92 @@
 """What a million prompts or pictures cost, and a hundred million: measured per item, then multiplied.
 
-    python -m benchmarks.scale --out build/scale.md
+    python -m benchmarks.scale --out build/scale.md    about five minutes of one core
     python benchmarks/document.py docs/scale.md scale build/scale.md
 
-CPU seconds of one thread, of the fastest of several rounds: other work on the machine does not count. Memory is what
-this process holds more than before. The full-size text encoder is that of CLIP ViT-L/14 (as in Stable Diffusion 1.x)
-with random weights; trained ones take the same time.
-With the extra `ray` (and, for the comparison, `ray[data]`) also what the driver of a Ray cluster spends per item.
+(benchmarks/scale_ray.py measures the driver of a Ray cluster.)
+
+CPU seconds of one thread, medians of several rounds: other work on the machine counts little. Memory is what this
+process holds more than before. The full-size text encoder is that of CLIP ViT-L/14 (as in Stable Diffusion 1.x) with
+random weights and a tokenizer of its size that is learned on Emblem's captions (`benchmarks/sd14_shapes.py`); trained
+ones take the same time. Training and finding read noise in the shape of its embeddings, memory-mapped, of prompts of 4
+to 19 words (`benchmarks/find.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from benchmarks.machine import PeakMemory, machine
+from benchmarks import find
+from benchmarks.machine import PeakMemory, in_turns, machine
 
+from snce.sae.config import SAEConfig, TrainConfig
 from snce.storage import write_text
 from snce.text.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from snce.text.harvest import Embeddings
+
 BLOCK = 256
 """Prompts per block of the cache, as `harvest` has it."""
 CLIP = (77, 768)
 """Positions and width of CLIP ViT-L/14."""
 SIZES = (1_000_000, 100_000_000)
+RECIPE = SAEConfig(CLIP[1], 12_288, 32)
+"""The SAE of recipes/sd14."""
+SAES = (SAEConfig(CLIP[1]), RECIPE, SAEConfig.plain(CLIP[1], latents=RECIPE.latents, k=RECIPE.k))
 
 
 class Cost(NamedTuple):
     what: str
     each: float
     """Per item."""
-    unit: str
+    unit: str = "s"
     """s or B."""
+    most: int | None = None
+    """Items at most that it is paid for."""
+
+    def of(self, items: int) -> str:
+        return amount(self.each * min(items, self.most or items), self.unit)
 
 
-def cpu_seconds(work: Callable[[], object], rounds: int = 3) -> float:
-    """Of the fastest round, after one that does not count."""
-    spent = []
-    for _ in range(rounds + 1):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return min(spent[1:])
+class Step(NamedTuple):
+    """Of training, in CPU seconds."""
+
+    config: SAEConfig
+    plain: float
+    """While no latent is dead."""
+    aux: float
+    """With AuxK, when all that are silent in the step count as dead."""
 
 
-def of_prompts() -> list[Cost]:
-    """Text to tokens to embeddings."""
-    from transformers import CLIPTextConfig, CLIPTextModel
+def cpu_seconds(work: Callable[[], object], rounds: int = 5) -> float:
+    """Median of several rounds, after one that does not count."""
+    return median(in_turns({"": work}, rounds)[""])
 
+
+def of_prompts(name: str, pipe: Any, encoded: int = BLOCK) -> list[Cost]:
+    """Text to tokens to embeddings, as `snce.text.harvest` does it; `encoded` prompts at a time."""
     from snce.emblem.corpus import captions_for_training
-    from snce.emblem.load import load
     from snce.text.blocks import TokenBlocks
+    from snce.text.harvest import encode_blocks
     from snce.text.towers import TextTower
 
-    tower, prompts = TextTower.from_pipeline(load()), captions_for_training(2 * BLOCK, 0)
+    tower, prompts = TextTower.from_pipeline(pipe), captions_for_training(2 * BLOCK, 0)
     blocks = TokenBlocks(tower, prompts)
-    tokens = blocks[slice(0, BLOCK)]
-    encoder = CLIPTextModel(
-        CLIPTextConfig(hidden_size=CLIP[1], intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
-    ).eval()
-    ids = torch.randint(1000, 40_000, (16, CLIP[0]), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        clip = cpu_seconds(lambda: encoder(ids)) / len(ids)
+    first = [(0, blocks[slice(0, encoded)])]
+    size = f"{len(tower.tokenizer):,} tokens"
     return [
-        Cost("tokenising, twice", 2 * cpu_seconds(lambda: TokenBlocks(tower, prompts)) / len(prompts), "s"),
-        Cost("encoding, Emblem", cpu_seconds(lambda: tower.encode_tokens(tokens)) / BLOCK, "s"),
-        Cost("encoding, CLIP ViT-L/14", clip, "s"),
-        Cost("disk, Emblem", 2.0 * blocks.kinds.shape[1] * tower.width, "B"),
-        Cost("disk, CLIP ViT-L/14", 2.0 * CLIP[0] * CLIP[1], "B"),
+        Cost(f"tokenising once, {name} ({size})", cpu_seconds(lambda: TokenBlocks(tower, prompts)) / len(prompts)),
+        Cost(f"encoding, {name}", cpu_seconds(lambda: list(encode_blocks(tower, first))) / encoded),
+        Cost(f"disk, {name}", 2.0 * blocks.kinds.shape[1] * tower.width, "B"),
     ]
 
 
@@ -114,8 +123,8 @@ def of_memory(prompts: int = 1_000_000) -> list[Cost]:
     return [Cost("memory of the driver at its peak: captions, a byte per position (77)", memory.above / prompts, "B")]
 
 
-def of_store() -> list[Cost]:
-    """Writing embeddings of CLIP ViT-L/14 with checksums, and checking them."""
+def of_store(tokenising: float) -> list[Cost]:
+    """Writing embeddings of CLIP ViT-L/14 with checksums, checking them, and with them what a resumed run repeats."""
     from snce.text.store import EmbeddingStore
 
     x = np.random.default_rng(0).normal(size=(BLOCK, *CLIP)).astype(np.float16)
@@ -126,8 +135,9 @@ def of_store() -> list[Cost]:
             store.finish()
         check = cpu_seconds(lambda: list(store.sound()))
     return [
-        Cost("writing with checksums, CLIP ViT-L/14", write / BLOCK, "s"),
-        Cost("checking (--verify), CLIP ViT-L/14", check / BLOCK, "s"),
+        Cost("writing with checksums, CLIP ViT-L/14", write / BLOCK),
+        Cost("checking (--verify), CLIP ViT-L/14", check / BLOCK),
+        Cost("resuming, CLIP ViT-L/14: tokenising once more, checking what is there", tokenising + check / BLOCK),
     ]
 
 
@@ -137,55 +147,53 @@ def of_pictures() -> list[Cost]:
     from snce.emblem.load import load
 
     pipe, options = load(), GenerateOptions("emblem", Path("x.png"))
-    return [Cost("a picture of Emblem, `snce generate`", cpu_seconds(lambda: draw(pipe, "a red apple", options)), "s")]
+    return [Cost("a picture of Emblem, `snce generate`", cpu_seconds(lambda: draw(pipe, "a red apple", options)))]
 
 
-class _Blocks:
-    """Hands out the embeddings of a block; in a Ray Data pipeline, of each of its rows."""
+def of_sae(data: Embeddings, config: SAEConfig = RECIPE) -> list[Cost]:
+    """What training and finding cost per prompt, and not per step."""
+    from snce.neurons.find import find_bytes, find_many
+    from snce.sae.batches import digest
+    from snce.sae.metrics import MOST, measure
+    from snce.sae.model import SparseAutoencoder
+    from snce.sae.train import split
+    from snce.text.harvest import Embeddings
 
-    x = np.zeros((BLOCK, *CLIP), np.float16)
+    n, times, searched = 128, 200, min(512, len(data))
+    kinds = data.kinds.repeat(times, 1)
+    many = Embeddings(data.x[:1].expand(len(kinds), -1, -1), kinds)
+    sae, rows, one = SparseAutoencoder(config).eval().requires_grad_(False), torch.arange(n), torch.arange(1)
+    some = Embeddings(data.x[:searched], data.kinds[:searched])
+    concept = {"": (range(searched // 2), range(searched // 2, searched))}
+    code = f"{config.support} code, {config.latents:,} latents, k = {config.k}"
+    counted = find_bytes(config, 2, CLIP[0]) - find_bytes(config, 1, CLIP[0])
+    begin = cpu_seconds(lambda: (split(many, TrainConfig()), split(many, TrainConfig()), digest(many)))
+    return [
+        Cost("beginning a training: what stands where, its digest", begin / len(kinds)),
+        Cost("its metrics, per held-out prompt", cpu_seconds(lambda: measure(sae, data, rows, one)) / n, "s", MOST),
+        Cost("its metrics, per training prompt", cpu_seconds(lambda: measure(sae, data, one, rows)) / n, "s", MOST),
+        Cost(f"finding (`find_many`), {code}", cpu_seconds(lambda: find_many(sae, some, concept), 3) / searched),
+        Cost("memory of finding, counted", counted, "B"),
+    ]
 
-    def __call__(self, rows: dict) -> dict:
-        return {"x": self.x[None].repeat(len(rows["item"]), 0)}
+
+def of_step(data: Embeddings, config: SAEConfig, rounds: int = 9) -> Step:
+    from snce.sae.train import train_steps
+
+    seconds = []
+    for training in (TrainConfig(), TrainConfig(dead_after=0)):
+        steps = train_steps(data, config, training)
+        next(steps)
+        next(steps)
+        seconds.append(cpu_seconds(lambda steps=steps: next(steps), rounds))
+    return Step(config, *seconds)
 
 
-def _begin() -> None:
-    pass
+def of_fingerprint(model: torch.nn.Module) -> float:
+    """CPU seconds per parameter."""
+    from snce.text.fingerprint import weights_fingerprint
 
-
-def _block(number: int) -> tuple[int, np.ndarray]:
-    return number, np.zeros((BLOCK, *CLIP), np.float16)
-
-
-def of_ray(items: int) -> list[Cost]:
-    """What the driver spends on a block of embeddings that an actor hands over: here, and with Ray Data."""
-    import ray
-
-    from snce.engines.spread import spread
-
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-
-    def pool() -> None:
-        for _ in spread("ray", 1, _begin, (), _block, ((i,) for i in range(items))):
-            pass
-
-    def data() -> None:
-        import ray.data
-
-        rows = ray.data.from_items([{"item": i} for i in range(items)], override_num_blocks=items)
-        one = ray.data.ActorPoolStrategy(size=1)
-        for _ in rows.map_batches(_Blocks, batch_size=1, compute=one).iter_batches(batch_size=1):
-            pass
-
-    costs = [Cost("Ray: the driver, CLIP ViT-L/14", cpu_seconds(pool, 2) / items / BLOCK, "s")]
-    try:
-        import ray.data
-    except ImportError:
-        print("Ray Data is not installed: no comparison", file=sys.stderr)
-    else:
-        costs.append(Cost("the same with Ray Data", cpu_seconds(data, 2) / items / BLOCK, "s"))
-    ray.shutdown()
-    return costs
+    return cpu_seconds(lambda: weights_fingerprint(model)) / sum(p.numel() for p in model.parameters())
 
 
 def amount(value: float, unit: str) -> str:
@@ -199,33 +207,52 @@ def amount(value: float, unit: str) -> str:
 
 
 def table(costs: list[Cost]) -> str:
-    lines = [
-        f"On {machine(1)}.",
-        "The first column is measured, that of disk counted (2 bytes a number); the others are it multiplied.",
-        "",
-        "| | per prompt or picture | 1 M | 100 M |",
-        "|---|---:|---:|---:|",
-    ]
-    for cost in costs:
-        cells = (amount(cost.each * n, cost.unit) for n in (1, *SIZES))
-        lines.append(f"| {cost.what} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    lines = ["| | per prompt or picture | 1 M | 100 M |", "|---|---:|---:|---:|"]
+    lines += [f"| {cost.what} | {' | '.join(cost.of(n) for n in (1, *SIZES))} |" for cost in costs]
+    return "\n".join(lines)
+
+
+def table_of_steps(steps: list[Step], fingerprint: float) -> str:
+    """What does not depend on the number of prompts. fingerprint: seconds per parameter."""
+    training = TrainConfig()
+    lines = [f"| | once | with AuxK | {training.steps:,} steps |", "|---|---:|---:|---:|"]
+    for config, plain, aux in steps:
+        whole = " to ".join(amount(training.steps * each, "s") for each in (plain, aux))
+        code = f"{config.support} code, {config.latents:,} latents, k = {config.k}"
+        each = f"{amount(plain, 's')} | {amount(aux, 's')}"
+        lines.append(f"| a training step on {training.batch} prompts: {code} | {each} | {whole} |")
+    per = amount(1e9 * fingerprint, "s")
+    return "\n".join([*lines, f"| fingerprint of a model, per billion parameters | {per} | | |"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/scale.md"))
-    parser.add_argument("--ray-items", type=int, default=100)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    from benchmarks.sd14_shapes import make_pipeline
+
+    from snce.emblem.corpus import captions_for_training
+    from snce.emblem.load import load
+
     memory = of_memory()  # first: what other work has let go of would be taken again, and not counted
-    costs = of_prompts() + memory + of_store() + of_pictures()
-    try:
-        costs += of_ray(args.ray_items)
-    except ImportError:
-        print("Ray is not installed: its figures are left out", file=sys.stderr)
-    write_text(args.out, table(costs))
-    print(table(costs))
+    clip = make_pipeline(captions_for_training(20_000, 1))
+    of_emblem, of_clip = of_prompts("Emblem", load()), of_prompts("CLIP ViT-L/14", clip, BLOCK // 4)
+    costs = [*of_emblem, *of_clip, *memory, *of_store(of_clip[0].each), *of_pictures()]
+    fingerprint = of_fingerprint(clip.text_encoder)
+    with tempfile.TemporaryDirectory() as folder:
+        find.make_embeddings(Path(folder), 1024, 0)
+        data = find.read_embeddings(Path(folder), 1024)
+        costs += of_sae(data)
+        steps = [of_step(data, config) for config in SAES]
+    text = (
+        f"On {machine(1)}.\n"
+        "The first column is measured, but for disk and the memory of finding, which are counted; the others are it "
+        f"multiplied.\n\n{table(costs)}\n\nWhatever the number of prompts:\n\n"
+        f"{table_of_steps(steps, fingerprint)}\n"
+    )
+    write_text(args.out, text)
+    print(text)
 
 
 if __name__ == "__main__":

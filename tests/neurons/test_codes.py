@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from itertools import pairwise
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from snce.errors import SnceError
-from snce.neurons.codes import block_prompts, code_bytes, code_prompts, join
+from snce.neurons.codes import block_prompts, code_bytes, code_prompts
 from snce.sae.config import SAEConfig
 from snce.text.harvest import Embeddings
 from tests.examples import random_embeddings, random_sae
@@ -97,17 +96,6 @@ def test_entries_come_prompt_by_prompt_strongest_first(config):
         assert sorted(codes.values[at].tolist(), reverse=True) == codes.values[at].tolist()
         assert codes.values[at].tolist() == dense[i][codes.latents[at].long()].tolist()
         assert len(codes.values[at]) == int((dense[i] > 0).sum())
-
-
-@given(configs, seeds, st.lists(st.integers(0, 40), max_size=4))
-def test_batches_that_come_one_by_one_can_be_joined(config, seed, cuts):
-    sae, data = sae_of(config, seed), random_embeddings(seed, n=40)
-    edges = [0, *sorted(cuts), 40]
-    parts = [code_prompts(sae, part(data, slice(a, b))) for a, b in pairwise(edges)]
-    together, whole = join(parts), code_prompts(sae, data)
-    assert len(together) == 40
-    for name in ("starts", "latents", "values"):
-        assert torch.equal(getattr(together, name), getattr(whole, name))
 
 
 def test_blocks_hold_one_prompt_at_least():

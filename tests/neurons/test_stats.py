@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snce.neurons.codes import code_prompts
-from snce.neurons.stats import TOP, ActivationStats, collect, prompt_activations
+from snce.neurons.stats import TOP, ActivationStats, collect
 from snce.sae.config import SAEConfig
 from snce.text.harvest import Embeddings
 from tests.examples import random_embeddings, random_sae
@@ -77,7 +77,7 @@ def test_a_neurons_activation_in_a_prompt_is_its_highest_at_any_position(support
     sae = random_sae(1, SAEConfig(8, latents=24, k=4, support=support))
     data = random_embeddings(1, n=23, dtype=dtype)
     expected = sae.encode(data.x.float(), data.kinds).activations.max(1).values
-    torch.testing.assert_close(prompt_activations(sae, data), expected)
+    torch.testing.assert_close(code_prompts(sae, data).dense(), expected)
     stats = collect(sae, data)
     assert torch.equal(stats.fired, (expected > 0).sum(0))
     torch.testing.assert_close(stats.total, expected.double().sum(0), rtol=1e-5, atol=1e-6)
@@ -109,4 +109,4 @@ def test_begin_of_text_activates_nothing():
     data = random_embeddings(1, n=9)
     loud = Embeddings(data.x.clone(), data.kinds)
     loud.x[:, 0] = 1e3
-    assert torch.equal(prompt_activations(sae, loud), prompt_activations(sae, data))
+    assert torch.equal(code_prompts(sae, loud).dense(), code_prompts(sae, data).dense())

@@ -1,5 +1,11 @@
 """The fast path of position codes: its search, its sparse products, and its gradients are those of the dense way."""
 
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -229,3 +235,55 @@ def test_the_precision_is_one_that_the_processor_has_instructions_for(instructio
         monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in instructions)
     assert fastest_precision(torch.device("cpu")) == precision
     assert fastest_precision(torch.device("meta")) == "float32"
+
+
+def test_training_shows_no_warning_of_pytorchs_layouts_and_leaves_the_filters_alone():
+    """In a process of its own: PyTorch warns once."""
+    code = """
+import warnings, torch
+from snce.sae.config import SAEConfig, TrainConfig
+from snce.sae.train import train_sae
+from tests.examples import random_embeddings
+warnings.simplefilter("error", UserWarning)
+before = list(warnings.filters)
+train_sae(random_embeddings(0, n=20), SAEConfig.plain(8, latents=32, k=2), TrainConfig(steps=2, batch=4))
+assert warnings.filters == before, warnings.filters
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_two_trainings_in_two_threads_leave_the_filters_of_warnings_alone(monkeypatch):
+    """The second begins a product while the first is in one, and ends after it."""
+    pairs = Pairs.of(torch.tensor([[0, 1], [1, 2]]), 3)
+    rows, latents = torch.randn(2, 5), torch.randn(3, 5)
+    expected = pairs.dots(latents, rows)  # not the first use in this process
+    before = list(warnings.filters)
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+    make = torch.sparse_csr_tensor
+
+    def in_turns(*args, **options):
+        if threading.current_thread() is threads[0]:
+            first_is_in.set()
+            assert second_is_in.wait(60)
+        else:
+            second_is_in.set()
+            assert first_is_out.wait(60)
+        return make(*args, **options)
+
+    def first():
+        found.append(pairs.dots(latents, rows))
+        first_is_out.set()
+
+    def second():
+        assert first_is_in.wait(60)
+        found.append(pairs.dots(latents, rows))
+
+    found: list[torch.Tensor] = []
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    monkeypatch.setattr(torch, "sparse_csr_tensor", in_turns)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [same_bits(values, expected) for values in found] == [True, True]
+    assert warnings.filters == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -10,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snce.checkpoint import generator
-from snce.sae.batches import draw_positions
+from snce.sae import batches, metrics
+from snce.sae.batches import digest, draw_positions, with_content
 from snce.sae.config import SAEConfig, TrainConfig
 from snce.sae.metrics import measure
 from snce.sae.train import _rate, split, train_sae
 from snce.text.harvest import Embeddings
 from snce.text.positions import BEGIN, KINDS, PADDING
 from tests.examples import random_embeddings, random_sae, same_bits
+from tests.neurons.test_codes import PeakBytes
 
 
 @pytest.mark.parametrize("support", ["prompt", "position"])
@@ -39,6 +42,67 @@ def test_the_figures_are_what_a_loop_says(support):
     silent = (sae.encode(x, kinds).activations == 0).flatten(0, 1).all(0)
     assert found.dead == pytest.approx(silent.float().mean().item())
     assert 0 < found.dead < 1
+
+
+@pytest.mark.parametrize("support", ["prompt", "position"])
+def test_of_many_prompts_a_sample_is_measured_the_same_each_time(support, monkeypatch):
+    sae = random_sae(1, SAEConfig(8, latents=200, k=3, support=support))
+    data = random_embeddings(1, n=180)
+    test, fit = torch.arange(60), torch.arange(60, 180)
+    assert metrics.MOST > 30_000 + 5_000  # no training of this repository has more: recipes/sd14 has most
+    whole = measure(sae, data, test, fit)
+    monkeypatch.setattr(metrics, "MOST", len(fit))
+    assert measure(sae, data, test, fit) == whole
+    read: list[int] = []
+
+    def watch(data, rows, *rest):
+        read.extend(rows.tolist())
+        return draw_positions(data, rows, *rest)
+
+    monkeypatch.setattr(metrics, "draw_positions", watch)
+    monkeypatch.setattr(metrics, "MOST", 40)
+    sample = measure(sae, data, test, fit)
+    assert len(read) == len(set(read)) == 40
+    assert set(read) < set(fit.tolist())
+    assert sample.dead > whole.dead  # 40 prompts do not show all the latents that 120 do
+    assert sample.fvu == pytest.approx(whole.fvu, rel=0.2)
+    assert sample.fvu != whole.fvu
+    assert sample.l0 == pytest.approx(whole.l0, rel=0.2)
+    assert measure(sae, data, test, fit) == sample
+    assert read[40:] == read[:40]
+
+
+@given(st.integers(0, 1000), st.integers(1, 50), st.integers(1, 60))
+def test_a_digest_does_not_depend_on_how_many_prompts_are_read_at_once(seed, n, at_once):
+    """Checkpoints hold it: it must be what it always was."""
+    data = random_embeddings(seed, n=n, dtype=torch.float16)
+    every_other = Embeddings(data.x[::2], data.kinds[::2])
+    for some in (data, every_other):
+        rows = torch.linspace(0, len(some) - 1, min(64, len(some))).long()
+        told = some.x[rows].float().numpy().tobytes() + some.kinds.numpy().tobytes()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(batches, "AT_ONCE", at_once)
+            assert digest(some) == hashlib.sha256(told).hexdigest()[:16]
+
+
+@given(st.integers(0, 1000), st.integers(0, 50), st.integers(1, 60))
+def test_prompts_with_content_are_found_a_few_at_a_time(seed, n, at_once):
+    data = random_embeddings(seed, n=50)
+    rng = torch.Generator().manual_seed(seed)
+    data.kinds[torch.rand(50, generator=rng) < 0.3] = BEGIN
+    rows = torch.randperm(50, generator=rng)[:n]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "AT_ONCE", at_once)
+        assert with_content(data, rows).tolist() == [row for row in rows.tolist() if (data.kinds[row] != BEGIN).any()]
+
+
+def test_the_kinds_of_many_prompts_are_not_copied(monkeypatch):
+    monkeypatch.setattr(batches, "AT_ONCE", 100)
+    data = random_embeddings(0, n=5000, positions=77, d=1)
+    rows = torch.arange(len(data))
+    with PeakBytes() as memory:
+        with_content(data, rows)
+    assert memory.peak < 20 * len(data)  # the rows themselves have 8 bytes each, kinds 77
 
 
 @given(st.integers(0, 1000), st.integers(0, 5))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from snce.neurons.stats import prompt_activations
+from snce.neurons.codes import code_prompts
 from snce.sae.config import SAEConfig
 from snce.sae.thresholds import calibrate_thresholds
 from snce.text.harvest import Embeddings
@@ -29,7 +29,7 @@ def test_no_threshold_agrees_better_with_the_choice_of_the_top_k(support, k, n):
     data = with_common_beginnings(random_embeddings(k, n=n))
     agreement = calibrate_thresholds(sae, data)
     heights = sae.pre(data.x, data.kinds).amax(1)
-    truth = prompt_activations(sae, data) > 0
+    truth = code_prompts(sae, data).dense() > 0
     assert agreement.f1 == pytest.approx(f1(heights > sae.threshold, truth))
     for i in range(24):
         mine = f1(heights[:, i] > sae.threshold[i], truth[:, i])

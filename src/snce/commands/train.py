@@ -25,6 +25,9 @@ Examples:
   snce train emblem --out runs/emblem
   snce train stable-diffusion-v1-5/stable-diffusion-v1-5 --prompts captions.csv:caption --out runs/sd15
 
+The metrics that it prints at the end are taken on 50,000 prompts at most of those held out, and of those trained on:
+of more, on a random sample.
+
 An interrupted run goes on where it stopped when the same command is given again."""
 
 CALIBRATION_SHARE = 0.1

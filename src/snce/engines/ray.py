@@ -1,8 +1,8 @@
 """Work in actors of a Ray cluster, a thread each. An actor that is lost is made again, and its work with it.
 
-A pool of actors and not Ray Data: an item here is a piece of work of its own (a block of prompts, a picture, a cell of
-the benchmark), handed out one by one and stored at its own place, so that nothing is to be gained from tables of rows,
-and most of the time per item would go into them (docs/scale.md has figures).
+A pool of actors and not Ray Data: an item here is a piece of work with a place of its own (a block of prompts, a
+picture, a cell of the benchmark), done or not done. The driver hands items out in its own order, each is tried again by
+itself, and neither pandas nor pyarrow is needed. In time, either costs little (docs/scale.md has figures).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from snce.errors import SnceError
 from snce.text.positions import BEGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from snce.sae.config import SAEConfig
     from snce.sae.model import SparseAutoencoder
@@ -54,14 +54,6 @@ class PromptCodes:
         full = torch.zeros(len(self), self.neurons)
         full[torch.arange(len(self)).repeat_interleave(self.starts.diff()), self.latents.long()] = self.values
         return full
-
-
-def join(parts: Sequence[PromptCodes]) -> PromptCodes:
-    """The prompts of all parts, in their order: batches that came one by one. They must be of one SAE."""
-    ends = torch.tensor([0, *(len(part.values) for part in parts)]).cumsum(0)
-    starts = [part.starts[:-1] + end for part, end in zip(parts, ends, strict=False)]
-    latents = torch.cat([part.latents for part in parts])
-    return PromptCodes(parts[0].neurons, torch.cat([*starts, ends[-1:]]), latents, torch.cat([p.values for p in parts]))
 
 
 @torch.no_grad()

@@ -116,8 +116,8 @@ def find_bytes(config: SAEConfig, prompts: int, positions: int) -> int:
     """Bytes that `find_many` needs at most, above the embeddings and the SAE, however many concepts there are.
 
     The codes of so many different prompts (`code_bytes`), the statistics of one concept at a time (`stats_bytes`), and
-    64 bytes a prompt. The indices in `concepts` are the caller's. It counts tensors: what the allocator keeps and the
-    product's own buffers come on top, about a third as much again where it was measured (docs/speed.md).
+    64 bytes a prompt. The indices in `concepts` are the caller's. It counts tensors: with what the allocator keeps and
+    the buffers of the product, the process held three times as much with 30,000 prompts (docs/speed.md).
     """
     return code_bytes(config, prompts, positions) + stats_bytes(config.latents) + 64 * prompts
 

@@ -100,11 +100,6 @@ class ActivationStats:
         return self.among_top.double() / max(1, self.prompts)
 
 
-def prompt_activations(sae: SparseAutoencoder, data: Embeddings) -> Tensor:
-    """a_i(p) for all prompts at once, [prompts, neurons]."""
-    return code_prompts(sae, data).dense()
-
-
 def collect(sae: SparseAutoencoder, data: Embeddings) -> ActivationStats:
     """Statistics over all prompts of `data`."""
     return ActivationStats(sae.config.latents).add(code_prompts(sae, data))

@@ -13,6 +13,9 @@ from snce.text.positions import BEGIN, PADDING
 if TYPE_CHECKING:
     from snce.text.harvest import Embeddings
 
+AT_ONCE = 1 << 16
+"""Prompts whose kinds are copied at a time."""
+
 
 def draw_positions(data: Embeddings, rows: Tensor, padding: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """All words, the end and `padding` random padding positions of the prompts; the rest is marked BEGIN: left alone.
@@ -32,11 +35,15 @@ def draw_positions(data: Embeddings, rows: Tensor, padding: int, rng: torch.Gene
 
 def with_content(data: Embeddings, rows: Tensor) -> Tensor:
     """Those of the prompts `rows`, int64 [n], that have a token which is not left alone, in their order."""
-    return rows[(data.kinds[rows] != BEGIN).any(1)]
+    kinds = data.kinds
+    return rows[torch.cat([(kinds[part] != BEGIN).any(1) for part in rows.split(AT_ONCE)])]
 
 
 def digest(data: Embeddings) -> str:
     """Tells data sets apart by a sample of their rows: they may be far larger than memory."""
     rows = torch.linspace(0, len(data) - 1, min(64, len(data))).long()
     sample = data.x[rows].float().contiguous()
-    return hashlib.sha256(sample.cpu().numpy().tobytes() + data.kinds.cpu().numpy().tobytes()).hexdigest()[:16]
+    found = hashlib.sha256(sample.cpu().numpy().tobytes())
+    for kinds in data.kinds.split(AT_ONCE):
+        found.update(kinds.cpu().numpy().tobytes())
+    return found.hexdigest()[:16]

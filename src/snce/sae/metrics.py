@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     from snce.text.harvest import Embeddings
 
 
+MOST = 50_000
+"""Prompts that metrics are taken on, of those held out and of those trained on each: of more, a random sample."""
+
+
 class SAEMetrics(NamedTuple):
-    """Quality of an SAE on held-out prompts."""
+    """Quality of an SAE on held-out prompts, `MOST` of them at most."""
 
     fvu: float
     """Fraction of variance unexplained, over all positions but begin-of-text; words, end and padding weigh alike."""
@@ -25,7 +30,7 @@ class SAEMetrics(NamedTuple):
     """Mean number of active latents: per prompt (prompt code) or per position (position code)."""
     dead: float
     """Share of the latents that never fire on a training prompt (at its words, its end, and one of its padding
-    positions)."""
+    positions); of more than `MOST`, on a random sample of so many, in which rare latents may be missed."""
 
 
 def kind_mean(values: Tensor, kinds: Tensor) -> Tensor:
@@ -42,9 +47,13 @@ def fvu(sae: SparseAutoencoder, residual: Tensor, kinds: Tensor) -> Tensor:
 def measure(sae: SparseAutoencoder, data: Embeddings, test: Tensor, fit: Tensor, batch: int = 128) -> SAEMetrics:
     """Metrics on the prompts `test`; dead latents counted over the prompts `fit`.
 
+    Of either, where there are more than `MOST`, so many are drawn at random, the same each time: a training on a
+    hundred million prompts would otherwise end with days of measuring.
+
     Args:
         test, fit: rows of `data`, int64 [n]; all of `test` with content.
     """
+    test, fit = _sample(test), _sample(fit)
     unexplained, l0, prompts = 0.0, 0.0, 0
     fired = torch.zeros(sae.config.latents, dtype=torch.bool)
     for part in test.split(batch):
@@ -60,3 +69,9 @@ def measure(sae: SparseAutoencoder, data: Embeddings, test: Tensor, fit: Tensor,
         x, kinds = draw_positions(data, part, 1, checkpoints.generator(0, 0))
         fired |= (sae.encode(x, kinds).activations > 0).any(1).any(0)
     return SAEMetrics(unexplained / prompts, l0 / prompts, 1 - fired.float().mean().item())
+
+
+def _sample(rows: Tensor) -> Tensor:
+    if len(rows) <= MOST:
+        return rows
+    return rows[torch.tensor(Random(0).sample(range(len(rows)), MOST))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -54,10 +55,9 @@ class Pairs(NamedTuple):
     def dots(self, latents: Tensor, rows: Tensor) -> Tensor:
         """latents[j] . rows[i] for each pair (i, j). latents: [m, d]; rows: [n, d]."""
         if rows.device.type == "cpu":
-            with warnings.catch_warnings():  # that the layout is in beta state
-                warnings.simplefilter("ignore", UserWarning)
-                zeros = rows.new_zeros(len(self.row))
-                pattern = torch.sparse_csr_tensor(self.ends, self.row, zeros, (len(latents), len(rows)))
+            _FirstUse.hide_warning()
+            zeros = rows.new_zeros(len(self.row))
+            pattern = torch.sparse_csr_tensor(self.ends, self.row, zeros, (len(latents), len(rows)))
             return torch.sparse.sampled_addmm(pattern, latents, rows.T, beta=0).values()
         parts = zip(self.latent.split(AT_ONCE), self.row.split(AT_ONCE), strict=True)
         return torch.cat([torch.linalg.vecdot(latents[j], rows[i]) for j, i in parts])
@@ -93,3 +93,25 @@ def _ends(latent: Tensor, m: int) -> Tensor:
     ends = torch.zeros(m + 1, dtype=torch.int64, device=latent.device)
     torch.cumsum(torch.bincount(latent, minlength=m), 0, out=ends[1:])
     return ends
+
+
+class _FirstUse:
+    """PyTorch warns once in a process that compressed rows are in beta state: here, where nobody sees it.
+
+    Once, and not around each use: the filters of warnings are those of the whole process, and of two threads that
+    change and restore them at the same time, one restores what the other had changed.
+    """
+
+    _lock = Lock()
+    _is_over = False
+
+    @classmethod
+    def hide_warning(cls) -> None:
+        with cls._lock:
+            if cls._is_over:
+                return
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                ends = torch.zeros(2, dtype=torch.int64)
+                torch.sparse_csr_tensor(ends, ends[:0], torch.zeros(0), (1, 1))
+            cls._is_over = True

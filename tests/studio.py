@@ -67,6 +67,12 @@ def generate(it: Studio, out: Path, *prompts: str, erasers: tuple[Path, ...] = (
     return ["generate", model or it.model, *texts, *files, "--out", str(out), "--steps", "2"]
 
 
+def generate_all(it: Studio, out: Path) -> list[str]:
+    """A folder of pictures, one for each of the prompts."""
+    drawn = ["generate", it.model, "--prompts", str(it.prompts), "--eraser", str(it.eraser)]
+    return [*drawn, "--out", str(out), "--steps", "2"]
+
+
 def small_bench(out: Path) -> list[str]:
     """Two methods on one concept."""
     return ["bench", "--out", str(out), "--methods", "UCE, SNCE", "--concepts", "bomb", "--sets", "1", "--no-tune"]

@@ -91,12 +91,22 @@ def test_emblem_by_its_name_and_by_its_folder_differ_in_what_the_name_decides(tm
     assert {name for name in by_name if by_name[name] != by_folder[name]} == {"steps", "guidance_scale"}
 
 
-@pytest.mark.parametrize("damage", [b"", b"null", b"[1, 2]", b"\xff"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"", b"null", b"[1, 2]", b'[["seed", 0]]', b"\xff", b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}",
+        b" " * 16_000_001,
+    ],
+    ids=["empty", "null", "list", "pairs", "bytes", "deep", "digits", "huge"],
+)  # fmt: skip
 def test_settings_that_cannot_be_read_are_told(many, tmp_path, capsys, damage):
     assert main(many("all", "--shard", "1/9")) == 0
     (tmp_path / "all" / "settings.json").write_bytes(damage)
     assert main(many("all")) == 2
-    assert "settings.json" in capsys.readouterr().err
+    told = " ".join(capsys.readouterr().err.split())
+    assert "settings.json" in told
+    assert told.endswith("; choose another --out")
+    assert (tmp_path / "all" / "settings.json").read_bytes() == damage
 
 
 @pytest.mark.parametrize(

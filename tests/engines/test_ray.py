@@ -166,20 +166,23 @@ def test_pictures_of_emblem_are_the_same_although_a_worker_is_killed(tmp_path, m
 def test_cells_of_the_benchmark_are_the_same_although_a_worker_is_killed(tmp_path, monkeypatch):
     sizes = Sizes(direct=2, synonym=1, sentence=1, pair=1, neighbour=1, other=1)
     cells = [Cell("UCE", None, (concept,), sizes) for concept in ("bomb", "cigarette")]
-    killer, progress = Killer(1, actors=2), io.StringIO()  # one of them is at work on the other cell
-    bench = Bench(tmp_path / "far")
+    killer, progress, interrupted = Killer(1, actors=2), io.StringIO(), []
+    bench, parts = Bench(tmp_path / "far"), tmp_path / "far" / "parts"
     from snce.bench import execute
 
     finished = execute._finished
 
     def finished_and_kill(*arguments):
-        for cell in finished(*arguments):
+        for i, cell in enumerate(finished(*arguments)):
             yield cell
             killer()
+            if i == 0:
+                interrupted.extend(other for other in cells if not execute.part_of(other, parts).exists())
 
     monkeypatch.setattr(execute, "_finished", finished_and_kill)
-    run_cells(bench, cells, tmp_path / "far" / "parts", Crew(2, "ray"), Console(file=progress), "cells")
+    run_cells(bench, cells, parts, Crew(2, "ray"), Console(file=progress), "cells")
     assert killer.killed
+    assert len(interrupted) == 1  # it was handed out, to one of the actors: all of them were killed
     near = Bench(tmp_path / "near")
     for cell in cells:
         run_cell(near, cell, tmp_path / "near" / "parts")

@@ -6,8 +6,10 @@ import sys
 import pytest
 
 from snce.cli import main
+from snce.commands import harvest
 from snce.engines.spread import check_engine, spread
 from snce.errors import SnceError
+from snce.text.store import EmbeddingStore
 from tests.engines import jobs
 
 
@@ -36,6 +38,31 @@ def test_errors_of_the_start_of_the_work_and_of_lost_processes_are_told(capfd):
     assert "Traceback" not in capfd.readouterr().err
     with pytest.raises(SnceError, match=r"a worker process ended.*goes on"):
         list(spread("local", 1, jobs.start, ("it",), jobs.die, [(1,)]))
+
+
+def test_a_harvest_that_has_lost_a_worker_goes_on_to_the_same_bytes(studio, tmp_path, monkeypatch, capsys):
+    """By SIGKILL, at its work: see `jobs.MortalWorker`."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(f"a hat of {i} feathers" for i in range(10 * 256)))
+    command, put, blocks = ["harvest", studio.model, "--prompts", str(prompts)], EmbeddingStore.put, []
+    monkeypatch.setattr(EmbeddingStore, "put", lambda self, block, x: blocks.append(block) or put(self, block, x))
+    assert main([*command, "--out", str(tmp_path / "whole")]) == 0
+    assert blocks == list(range(10))
+    command += ["--out", str(tmp_path / "again"), "--workers", "2"]
+    blocks.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(harvest, "_Worker", jobs.MortalWorker)
+        assert main(command) == 2
+    complaint = " ".join(capsys.readouterr().err.split())
+    assert complaint.count("error: ") == complaint.count("a worker process ended before its work was done") == 1
+    kept = set(blocks)
+    assert 0 < len(kept) < 10
+    blocks.clear()
+    assert main(command) == 0
+    assert sorted(blocks) == sorted(set(range(10)) - kept)
+    for name in ("embeddings.npy", "checksums.bin"):
+        whole, again = (next((tmp_path / place).rglob(name)).read_bytes() for place in ("whole", "again"))
+        assert whole == again
 
 
 def test_engines_that_cannot_be_used_are_refused():

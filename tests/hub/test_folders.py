@@ -97,14 +97,52 @@ def test_a_field_that_is_given_goes_before_one_that_is_there(tmp_path):
     assert (header["license"], header["base_model"]) == ("cc-by-4.0", "alice/model")
 
 
+BROKEN = (
+    "{a: [",
+    "just words",
+    "date: 2024-13-45",
+    "draft: !!bool perhaps",
+    "when: !!timestamp soon",
+    "size: 0x" + "f" * 5000,
+    "a: " + "[" * 100_000,
+    "a: " + "[" * 60 + "]" * 60,
+    "a: &a [1]\nb: *a",
+    "a: &a {b: 1}\n<<: *a",
+    "tags: [[a]]",
+    "base_model: {a: b}",
+    "a: " + "b" * 200_000,
+)
+
+
 def test_a_readme_with_a_broken_header_is_left_alone(tmp_path):
     readme = tmp_path / "README.md"
-    for broken in ("---\n{a: [\n---\n", "---\njust words\n---\n"):
+    for header in BROKEN:
+        broken = f"---\n{header}\n---\n"
         readme.write_text(broken)
         with pytest.raises(SnceError, match=r"header of README\.md"):
             random_eraser(1).save_pretrained(tmp_path)
         assert readme.read_text() == broken
         assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_what_follows_a_card_that_has_lost_its_end_stays(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- snce: card of eraser.safetensors -->\n\nMy words.\n")
+    random_eraser(1).save_pretrained(tmp_path)
+    once = readme.read_text()
+    random_eraser(1).save_pretrained(tmp_path)
+    assert readme.read_text() == once
+    assert "My words." in once
+
+
+def test_what_is_given_twice_is_written_out_twice(tmp_path):
+    """An alias in its place would not be read the next time."""
+    names = ["alice", "bob"]
+    random_eraser(1).save_pretrained(tmp_path, model_card_kwargs={"authors": names, "thanks": names})
+    once = (tmp_path / "README.md").read_text()
+    random_eraser(1).save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == once
+    assert once.count("- alice\n- bob\n") == 2
 
 
 @pytest.mark.parametrize("source", ["nowhere", "./nowhere", "/no/where", "a/b/c", "", "https://example.org/x"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from snce.bench.costs import PREPARE, TIME
 from snce.bench.rows import read_rows
@@ -30,16 +31,15 @@ class SameBytes:
 
     def __init__(self) -> None:
         self.expected: dict[str, bytes] | None = None
-        self.left_behind = 0
 
     def __call__(self, folder: Path, finished: bool) -> None:
-        leftovers = list(folder.rglob(f"{PREFIX}*"))
         if not finished:
-            self.left_behind = max(self.left_behind, len(leftovers))
             for path in folder.rglob("[!.]*.safetensors"):
                 read_tensors(path, None)
+            for path in folder.rglob("[!.]*.png"):
+                Image.open(path).load()
             return
-        assert leftovers == []
+        assert list(folder.rglob(f"{PREFIX}*")) == []
         found = files_in(folder)
         if self.expected is None:
             self.expected = found
@@ -48,12 +48,13 @@ class SameBytes:
 
 
 class SameFigures:
-    """The benchmark's rows and figures are the same, but for seconds."""
+    """The benchmark's rows, pictures and figures are the same, but for seconds."""
 
     def __init__(self) -> None:
         self.rows: dict[str, np.ndarray] | None = None
         self.summary = ""
         self.names: set[str] = set()
+        self.pictures: dict[str, bytes] = {}
 
     def __call__(self, folder: Path, finished: bool) -> None:
         for path in folder.rglob("[!.]*.parquet"):
@@ -62,15 +63,20 @@ class SameFigures:
             return
         assert list(folder.rglob(f"{PREFIX}*")) == []
         rows, _ = read_rows([folder / "results.parquet"])
-        summary = json.loads((folder / "summary.json").read_text())
-        for methods in summary.values():
-            for found in methods.values():
-                for name in (PREPARE, TIME):
-                    del found[name]
-        names = set(files_in(folder))
+        summary = json.dumps(_untimed(json.loads((folder / "summary.json").read_text())))
+        files = files_in(folder)
+        pictures = {name: content for name, content in files.items() if name.startswith("pictures/")}
         if self.rows is None:
-            self.rows, self.summary, self.names = rows, json.dumps(summary), names
-        assert json.dumps(summary) == self.summary
-        assert names == self.names
+            self.rows, self.summary, self.names, self.pictures = rows, summary, set(files), pictures
+        assert summary == self.summary
+        assert files.keys() == self.names
+        assert [name for name in pictures if pictures[name] != self.pictures[name]] == []
         for name, column in rows.items():
             assert np.array_equal(column, self.rows[name], equal_nan=column.dtype.kind == "f")
+
+
+def _untimed(value: Any) -> Any:
+    """A summary without what was timed."""
+    if isinstance(value, dict):
+        return {name: _untimed(item) for name, item in value.items() if name not in (PREPARE, TIME)}
+    return value

@@ -38,10 +38,13 @@ class Shop:
     """Starts commands in a process that has everything imported: see `tests.reliability.victim`."""
 
     scratch: Path
+    threads: int = 1
+    """Of PyTorch, in each command."""
     process: subprocess.Popen[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+        # passive: on a busy machine, threads that spin for others take many times as long
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "MPLBACKEND": "agg"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.reliability.victim"],
             cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -72,8 +75,8 @@ class Shop:
         """
         log, counted = self.scratch / "log", self.scratch / "counted"
         counted.unlink(missing_ok=True)
-        job = {"command": command, "folder": str(folder), "kill_at": kill_at,
-               "largest_file": largest_file}  # fmt: skip
+        job = {"command": command, "folder": str(folder), "kill_at": kill_at, "largest_file": largest_file,
+               "threads": self.threads}  # fmt: skip
         assert self.process.stdin
         self.process.stdin.write(json.dumps(job | {"log": str(log), "counted": str(counted)}) + "\n")
         self.process.stdin.flush()

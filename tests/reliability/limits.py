@@ -32,7 +32,8 @@ def cpu_seconds(most: float) -> Iterator[None]:
 
 
 class Peak:
-    """Of the memory that Python allocates, in bytes."""
+    """Of the memory that Python allocates, in bytes. What torch, safetensors and pyarrow take by themselves is not in
+    it: `tests.reliability.memory` measures whole processes."""
 
     value = 0
 

@@ -12,12 +12,16 @@ import torch
 
 from snce import checkpoint
 from snce.bench.join import read_summary
+from snce.bench.rows import read_rows, write_rows
+from snce.bench.suites.prompts import load_prompts
 from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
+from snce.hub.readme import split
 from snce.sae.config import SAEConfig
 from snce.sae.formats import load_sae, save_sae
 from snce.sae.origin import SAEOrigin
 from snce.sae.saelens import load_saelens
+from snce.sae.sparsify import load_sparsify
 from snce.text.prompts import Concept, read_prompts
 from tests.examples import random_embeddings, random_eraser, random_sae
 
@@ -41,21 +45,36 @@ def checkpoint_reader() -> Callable[[str], object]:
     return lambda path: checkpoint.load(Path(path), {"sae": sae}, {"adam": optimizer})
 
 
-def saelens_reader() -> Callable[[str], object]:
+def foreign_reader(load: Callable[..., object]) -> Callable[[str], object]:
     """Reads the folder of a file, as an SAE of a text encoder."""
     tower: Any = SimpleNamespace(width=WIDTH, fingerprint="f", name="text_encoder", path="norm", pipeline="")
     data = random_embeddings(0, d=WIDTH)
-    return lambda path: load_saelens(Path(path).parent, tower, data)
+    return lambda path: load(Path(path).parent, tower, data)
+
+
+def rows_reader() -> Callable[[str], object]:
+    """Reads results, after a small file of them: pyarrow begins its threads."""
+    from tests.bench.test_rows import ROW
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.parquet"
+        write_rows(path, [ROW] * 1000, {})
+        read_rows([path])
+    return lambda path: read_rows([Path(path)])
 
 
 READERS: dict[str, Callable[[], Callable[[str], object]]] = {
     "eraser": lambda: ConceptEraser.load,
     "sae": lambda: load_sae,
     "checkpoint": checkpoint_reader,
-    "saelens": saelens_reader,
+    "saelens": lambda: foreign_reader(load_saelens),
+    "sparsify": lambda: foreign_reader(load_sparsify),
+    "parquet": rows_reader,
     "txt": lambda: read_prompts,
     "csv": lambda: lambda path: read_prompts(f"{path}:caption"),
+    "suite": lambda: lambda path: load_prompts("coco", path),
     "yaml": lambda: Concept.load,
+    "readme": lambda: lambda path: split(Path(path).read_text()),
     "json": lambda: lambda path: read_summary(Path(path)),
 }
 """Each makes what it needs, and gives what reads."""

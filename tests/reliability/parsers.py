@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -154,7 +155,7 @@ def summary_is_printable(summary: dict, content: bytes) -> None:
 
 def tuned_is_of_shares(found: dict, _content: bytes) -> None:
     for tried in found.values():
-        assert all(0 <= score <= 1 for score in tried.scores.values())
+        assert all(math.isfinite(value) and 0 <= score <= 1 for value, score in tried.scores.items())
         tried.stamp.encode()
 
 

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 
 from snce.errors import SnceError
+from tests.reliability.documents import documents
 from tests.reliability.limits import cpu_seconds, traced
 from tests.reliability.parsers import Parser, parsers
 from tests.reliability.records import records
@@ -19,18 +20,20 @@ CONSTANT = 4_000_000
 NAMES = (
     "eraser", "old eraser", "eraser of towers", "SAE", "old SAE", "checkpoint", "cfg.json of sparsify",
     "weights of sparsify", "cfg.json of SAELens", "weights of SAELens", "prompts.txt", "prompts.csv", "concept",
-    "tuned.json", "summary.json", "progress.json", "suite.json", "concepts.json", "results.parquet",
+    "tuned.json", "summary.json", "settings.json", "README.md", "CSV of a suite", "progress.json", "suite.json",
+    "concepts.json", "results.parquet",
 )  # fmt: skip
-OF_CONTENTS = ("concept ", "a concept ", "this SAE ", "the SAE ")
+OF_CONTENTS = ("concept ", "a concept ", "this SAE ", "the SAE ", "the header of README.md ")
 """Complaints of what a whole file says do not name the file."""
-QUICK, SLOW = 25, 1000
+QUICK, SLOW = 20, 1000
+"""Different files of each kind."""
 every_parser = pytest.mark.parametrize("name", NAMES)
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, tower) -> dict[str, Parser]:
     folder = tmp_path_factory.mktemp("valid")
-    found = {p.name: p for p in (*parsers(folder, SUMMARY, tower), *records(folder, tower))}
+    found = {p.name: p for p in (*parsers(folder, SUMMARY, tower), *documents(), *records(folder, tower))}
     assert tuple(found) == NAMES
     return found
 
@@ -82,19 +85,20 @@ def test_json_that_is_cut_deep_huge_or_of_other_types(table, tmp_path, name):
         check(parser, tmp_path / f"f{parser.suffix}", content)
 
 
-def fuzz(parser: Parser, folder: Path, examples: int) -> None:
-    """Try so many files. The same ones in every run."""
-    tried = []
+def fuzz(parser: Parser, folder: Path, files: int) -> None:
+    """Try so many different files. The same ones in every run, and others for every parser."""
+    tried = set()
 
-    @settings(max_examples=examples, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @seed(parser.name)
+    @settings(max_examples=2 * files, database=None, suppress_health_check=list(HealthCheck))
     @given(parser.inputs())
     def attempt(content: bytes) -> None:
-        tried.append(content)
-        check(parser, folder / f"f{parser.suffix}", content)
+        if content not in tried and len(tried) < files:
+            check(parser, folder / f"f{parser.suffix}", content)
+            tried.add(content)  # not before: one that fails must fail again
 
     attempt()
-    assert len(tried) >= examples
-    assert len(set(tried)) > examples / 2
+    assert len(tried) == files
 
 
 def check(parser: Parser, path: Path, content: bytes) -> None:

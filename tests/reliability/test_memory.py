@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from snce import checkpoint
@@ -15,6 +17,7 @@ from snce.sae.config import SAEConfig
 from snce.sae.formats import save_sae
 from snce.sae.origin import SAEOrigin
 from snce.sae.saelens import save_saelens
+from snce.sae.sparsify import save_sparsify
 from snce.storage import MOST_TEXT
 from tests.examples import random_eraser, random_sae
 from tests.reliability.memory import LATENTS, WIDTH, a_training
@@ -32,6 +35,10 @@ TEXT_FACTOR = 40
 """Prompts of a single character each take so much at most."""
 FOREIGN_FACTOR = 4
 """The SAE of another library, made one of ours."""
+ROWS_FACTOR = 10
+"""The benchmark's rows, for each byte that they take unpacked."""
+SUITE_FACTOR, HEADER_FACTOR = 6, 300
+"""Prompts of a suite, with their seeds and classes; the header of a README.md, of which 200,000 characters are read."""
 
 
 def growth(kind: str, file: Path) -> tuple[int, str]:
@@ -162,15 +169,79 @@ def test_the_shortest_prompts_take_so_much_at_most(tmp_path, kind, content):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activation", ["topk", "jumprelu"])
-def test_the_sae_of_another_library_takes_so_much_at_most(tmp_path, activation):
-    sae = random_sae(0, SAEConfig.plain(WIDTH, latents=LATENTS, k=8))
+@pytest.mark.parametrize("kind", ["saelens as topk", "saelens as jumprelu", "sparsify"])
+def test_the_sae_of_another_library_takes_so_much_at_most(tmp_path, kind):
+    sae, origin = random_sae(0, SAEConfig.plain(WIDTH, latents=LATENTS, k=8)), SAEOrigin("f", "text_encoder", "norm")
     sae.threshold.fill_(0.5)
-    save_saelens(sae, tmp_path, SAEOrigin("f", "text_encoder", "norm"), activation)
-    path = tmp_path / "sae_weights.safetensors"
-    grown, told = growth("saelens", path)
+    library, _, activation = kind.partition(" as ")
+    if activation:
+        save_saelens(sae, tmp_path, origin, activation)
+    else:
+        save_sparsify(sae, tmp_path, origin)
+    (path,) = tmp_path.glob("*.safetensors")
+    grown, told = growth(library, path)
     assert told == "read"
     assert grown < FOREIGN_FACTOR * path.stat().st_size + CONSTANT
+
+
+def real_rows(path: Path, n: int, width: int) -> None:
+    """As of real pictures: no prompt, seed or feature is there twice."""
+    from snce.bench.rows import write_rows
+    from tests.bench.test_rows import ROW
+
+    numbers = np.random.default_rng(0)
+    features = numbers.standard_normal((n, 2, width)).astype(np.float16)
+    rows = [
+        replace(ROW, prompt=f"a photograph of a church and of {i} other things", seed=i, psnr=numbers.uniform(10, 40),
+                features_before=before, features_after=after)
+        for i, (before, after) in enumerate(features)
+    ]  # fmt: skip
+    write_rows(path, rows, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [512, 4])
+def test_the_rows_of_the_benchmark_take_so_much_at_most(tmp_path, width):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "x.parquet"
+    real_rows(path, n=20_000 if width == 512 else 60_000, width=width)
+    unpacked = parquet.read_table(path).nbytes
+    grown, told = growth("parquet", path)
+    assert told == "read"
+    assert unpacked > 10_000_000
+    assert grown < ROWS_FACTOR * unpacked + CONSTANT
+
+
+@pytest.mark.slow
+def test_rows_that_stand_for_more_than_they_are_are_refused_in_time(tmp_path):
+    pytest.importorskip("pyarrow")
+    from snce.bench.rows import ALLOWED, MOST_PER_BYTE
+    from tests.bench.test_rows import small_file
+
+    path = tmp_path / "x.parquet"
+    small_file(path, 2000, 500, prompt="x" * 200_000)
+    grown, told = growth("parquet", path)
+    assert "more than 1000 times its size" in told
+    assert grown < 2 * (MOST_PER_BYTE * path.stat().st_size + ALLOWED)
+
+
+@pytest.mark.slow
+def test_the_prompts_of_a_suite_take_so_much_at_most(tmp_path):
+    path = tmp_path / "x.csv"
+    captions(path, "caption\n", '"', '"')
+    grown, told = growth("suite", path)
+    assert told == "read"
+    assert grown < SUITE_FACTOR * path.stat().st_size + CONSTANT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", ["tags: [" + "a," * 90_000 + "]", "x: [" + "[]," * 60_000 + "]"])
+def test_the_header_of_a_card_takes_so_much_at_most(tmp_path, fields):
+    path = tmp_path / "README.md"
+    path.write_text(f"---\n{fields}\n---\n")
+    grown, told = growth("readme", path)
+    assert told == "read"
+    assert grown < HEADER_FACTOR * path.stat().st_size + CONSTANT
 
 
 def repeatedly(value: str, head: str = "") -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING
 
 import pytest
 
+from snce.cli import main
+from snce.text import harvest as module
 from tests.reliability.folders import SameBytes, SameFigures, files_in
 from tests.reliability.kills import Outcome, Shop
-from tests.studio import find, generate, small_bench, train
+from tests.studio import find, generate, generate_all, small_bench, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +54,7 @@ def side_by_side(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["harvest", "train", "find", "generate"])
+@pytest.mark.parametrize("name", ["harvest", "train", "find", "generate", "generate --prompts"])
 def test_two_processes_in_one_folder_leave_what_one_leaves(name, studio, shops, fresh):
     def command(out: Path) -> list[str]:
         return {
@@ -57,9 +62,48 @@ def test_two_processes_in_one_folder_leave_what_one_leaves(name, studio, shops, 
             "train": train(studio, out, "--steps", "500"),
             "find": find(studio, out / "e.safetensors"),
             "generate": generate(studio, out / "x.png", "a cat", erasers=(studio.eraser,)),
+            "generate --prompts": generate_all(studio, out),
         }[name]
 
     side_by_side(shops, command, fresh, SameBytes())
+
+
+WITHOUT_ENCODING = """
+import sys
+from snce.text import harvest
+del harvest.encode_blocks
+from snce.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+PATIENCE = 600
+"""Seconds, after which the second has said nothing."""
+
+
+def test_the_second_of_two_harvests_says_that_it_waits_and_then_encodes_nothing(studio, tmp_path, monkeypatch):
+    """The first goes on when the second has said so, or ended."""
+    command = ["harvest", studio.model, "--prompts", str(studio.prompts), "--out", str(tmp_path)]
+    waits, said, others = "waiting for another process that is writing to the cache", [], []
+    encode_blocks = module.encode_blocks
+
+    def encode_when_another_waits(tower, blocks):
+        arguments = [sys.executable, "-c", WITHOUT_ENCODING, *command]
+        second = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        others.append(second)
+        silence = Timer(PATIENCE, second.kill)  # it would wait for this process, and this one for it
+        silence.start()
+        for line in second.stderr:
+            said.append(line)
+            if waits in line:
+                break
+        silence.cancel()
+        yield from encode_blocks(tower, blocks)
+
+    monkeypatch.setattr(module, "encode_blocks", encode_when_another_waits)
+    assert main(command) == 0
+    (second,) = others
+    _, rest = second.communicate()
+    assert second.returncode == 0, [*said, rest]
+    assert any(waits in line for line in said)
 
 
 @pytest.mark.slow

@@ -60,6 +60,14 @@ def small_benchmark() -> None:
     lineup.Workshop.text_sae = partialmethod(lineup.Workshop.text_sae, training=training, captions=400)
 
 
+def use_threads(number: int) -> None:
+    """Of PyTorch. The process that this one was forked from has none but its first, so that they can be begun here."""
+    import torch
+
+    torch.set_num_threads(number)
+    assert torch.get_num_threads() == number
+
+
 def run(job: dict[str, Any], log: int) -> None:
     """Run a command and end the process. `log`: where its output goes."""
     os.setsid()
@@ -67,9 +75,11 @@ def run(job: dict[str, Any], log: int) -> None:
         os.dup2(log, stream)
     if job["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)
-    if job["command"][0] == "bench":
+    if job["command"][0] == "bench" and "--suite" not in job["command"]:
         small_benchmark()
     from snce.cli import main
+
+    use_threads(job["threads"])
 
     count = count_operations(job["folder"], job["kill_at"])
     try:
@@ -108,13 +118,16 @@ def import_everything() -> None:
     from importlib import import_module
 
     from diffusers import StableDiffusionPipeline
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import AutoModelForImageClassification, CLIPTextModel, CLIPTokenizer
 
     assert StableDiffusionPipeline
+    assert AutoModelForImageClassification
     assert CLIPTextModel
     assert CLIPTokenizer
     for name in ("commands.train", "commands.harvest", "commands.find", "commands.bench", "sae.train", "neurons.plot",
-                 "erase.card", "erase.build", "bench.run", "emblem.load", "text.harvest", "engines.local"):  # fmt: skip
+                 "erase.card", "erase.build", "bench.run", "emblem.load", "text.harvest", "engines.local",
+                 "commands.generate", "commands.drawing", "commands.firing", "commands.picture_files",
+                 "bench.suites.run"):  # fmt: skip
         import_module(f"snce.{name}")
 
 

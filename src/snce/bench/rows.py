@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow
+    from pyarrow.parquet import ParquetFile
 
 SEPARATOR = " + "
 """Between the names of concepts that are erased together."""
 VERSION = "snce-bench-2"
+MOST_PER_BYTE = 1000
+"""Bytes of rows for each byte of their file. Rows of real pictures take a few, the same row many times some hundreds; a
+forged file asks for more than any memory holds."""
+ALLOWED = 64_000_000
+"""Bytes of rows beside that, for the smallest of files."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +138,46 @@ def _tables(paths: Iterable[Path]) -> Iterator[tuple[pyarrow.Table, dict[str, st
     for path in paths:
         none = False
         with _damage_is_named(path):
-            table = parquet.read_table(path)
-            metadata = without_checksums(path, _checked(path, table.schema), table)
+            with parquet.ParquetFile(path) as file:
+                metadata = _checked(path, file.schema_arrow)
+                table = _rows_of(path, file)
+            metadata = without_checksums(path, metadata, table)
         yield table.replace_schema_metadata(None), metadata
     if none:
         raise SnceError("no results to read")
+
+
+def _rows_of(path: Path, file: ParquetFile) -> pyarrow.Table:
+    """All rows, a few at a time.
+
+    Raises:
+        SnceError: they are more than its size allows.
+    """
+    pa, _ = _pyarrow()
+    most = MOST_PER_BYTE * path.stat().st_size + ALLOWED
+    told = file.metadata
+    groups = [told.row_group(i) for i in range(told.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    rows = [told.num_rows, *(group.num_rows for group in groups)]
+    values, sizes = [c.num_values for c in columns], [c.total_uncompressed_size for c in columns]
+    if min([*rows, *values, *sizes]) < 0 or max(8 * sum(rows), 2 * sum(values), sum(sizes)) > most:
+        raise _too_much(path)
+    # a text that is kept once may stand in every row: no column says what its rows take
+    texts = [size for size, c in zip(sizes, columns, strict=True) if c.physical_type == "BYTE_ARRAY"]
+    batches, size = [], 0
+    for batch in file.iter_batches(batch_size=max(1, min(1 << 16, most // (8 * max([1, *texts]))))):
+        size += batch.nbytes
+        if size > most:
+            raise _too_much(path)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, file.schema_arrow)
+
+
+def _too_much(path: Path) -> SnceError:
+    return SnceError(
+        f"{path} is damaged or forged: its rows would take more than {MOST_PER_BYTE} times its size; delete it, and "
+        "the same command makes it anew"
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from snce.commands.console import stdout
 from snce.errors import SnceError
-from snce.storage import replacing, write_text
+from snce.storage import read_json, replacing, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,15 +38,12 @@ class Series:
         self.folder, self.prompts = folder, prompts
         settings = settings_of(prompts, options, inputs)
         path = folder / _SETTINGS
-        try:
-            there = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else settings
-        except (OSError, ValueError, TypeError) as error:
-            raise SnceError(f"cannot read {path}: {error}; choose another --out") from error
-        other = [name for name in {**settings, **there} if there.get(name) != settings.get(name)]
+        there = _read_settings(path) if path.exists() else settings
+        other = [name[:40] for name in {**settings, **there} if there.get(name) != settings.get(name)]
         if other:
             raise SnceError(
-                f"{folder} has pictures of other prompts or settings ({path} differs in {', '.join(other)}): choose "
-                "another --out"
+                f"{folder} has pictures of other prompts or settings ({path} differs in {', '.join(other[:12])}): "
+                "choose another --out"
             )
         write_text(path, json.dumps(settings, indent=1) + "\n")
 
@@ -69,6 +66,16 @@ class Series:
         for i, prompt in enumerate(self.prompts):
             rows.writerow([self.file(i).name, prompt] + ([] if fired is None else [fired[i]]))
         write_text(self.folder / "prompts.csv", text.getvalue())
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        there = read_json(path, "settings.json of a folder of pictures")
+    except SnceError as error:
+        raise SnceError(f"{error}; choose another --out") from error
+    if not isinstance(there, dict):
+        raise SnceError(f"{path} holds no settings of a folder of pictures; choose another --out")
+    return there
 
 
 def settings_of(prompts: Sequence[str], options: GenerateOptions, inputs: Mapping[str, str]) -> dict[str, Any]:

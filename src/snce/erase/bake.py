@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from snce.erase.baked_folder import built, code_file, copy_pipeline, read_index, write_index
+from snce.erase.baked_folder import built, code_file, copy_pipeline, read_index, save_encoder, write_index
 from snce.erase.baked_readme import render_readme
 from snce.erase.compose import compose
 from snce.erase.encoders import load_encoder, towers_of
@@ -108,7 +108,7 @@ def bake(model: str | Path, erasers: Sequence[str | Path], out: str | Path) -> P
         for edit in edits:
             baked = bake_encoder(edit)
             baked.config.auto_map = {"AutoModel": f"{name}.{type(baked).__name__}"}  # as when it is saved again
-            baked.save_pretrained(folder / edit.name)
+            save_encoder(baked, folder / edit.name)
             (folder / edit.name / f"{name}.py").write_bytes(code)
             index[edit.name] = [name, type(baked).__name__]
             del baked

@@ -10,12 +10,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from snce.errors import SnceError
 from snce.storage import read_json, write_text
 from snce.temporaries import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+
+    from transformers import PreTrainedModel
 
 NOT_COPIED = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".h5", ".msgpack", ".onnx", ".onnx_data", ".pb"}
 """Pickles, and weights for other runtimes: safetensors only."""
@@ -38,7 +42,25 @@ def built(out: Path) -> Iterator[Path]:
             temporary.chmod(0o755)
             temporary.replace(out)  # an empty folder there gives way
     except OSError as error:
-        raise SnceError(f"cannot write {out}: {error.strerror or error}") from error
+        raise SnceError(f"cannot write {out}: {_reason(error)}") from error
+
+
+def save_encoder(encoder: PreTrainedModel, folder: Path) -> None:
+    """Its config, weights and code.
+
+    Raises:
+        OSError: they cannot be written. safetensors has an error of its own for that, which is none.
+    """
+    try:
+        encoder.save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(str(error).rpartition("I/O error: ")[2]) from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error):  # of a whole folder: (from, to, why) of each file
+        return str(error.args[0][0][-1])
+    return str(error.strerror or error)
 
 
 def read_index(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from snce.text.harvest import Embeddings
+
+
+_HELD_OUT = "the embeddings of the prompts that are held out for the metrics hold NaN or infinity"
 
 
 class TrainResult(NamedTuple):
@@ -57,9 +61,11 @@ def train_sae(
 
     Raises:
         SnceError: widths or nested sizes that do not fit, an activation that is only imported, no prompts with content,
-            NaN among the embeddings, a loss that is not finite, or another training's checkpoint.
+            NaN or infinity among the embeddings, a loss that is not finite, or another training's checkpoint.
     """
     fit, test = split(data, train)
+    if not all(torch.isfinite(data.x[rows]).all() for rows in test[:4096].split(32)):  # now, and not after hours
+        raise SnceError(_HELD_OUT)
     with Progress(transient=True, disable=not progress) as bar:
         task = bar.add_task("sparse autoencoder", total=train.steps)
         steps = train_steps(data, config, train, checkpoint, device)
@@ -68,7 +74,10 @@ def train_sae(
         for now in steps:
             bar.update(task, completed=now.done, description=f"sparse autoencoder (loss {now.loss:.3f})")
     sae = now.sae.cpu().eval().requires_grad_(False)
-    return TrainResult(sae, measure(sae, data, test if len(test) else fit, fit))
+    metrics = measure(sae, data, test if len(test) else fit, fit)
+    if not math.isfinite(metrics.fvu):
+        raise SnceError(_HELD_OUT)
+    return TrainResult(sae, metrics)
 
 
 def split(data: Embeddings, train: TrainConfig) -> tuple[Tensor, Tensor]:

@@ -87,7 +87,7 @@ def read_prompts(source: str) -> list[str]:
     try:
         # spreadsheets put a byte order mark before the text
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = _lines(file, path)
+            lines = lines_of(file, path)
             found = _column(lines, column, path) if path.suffix.lower() == ".csv" else map(str.strip, lines)
             prompts = [prompt for prompt in found if prompt]
     except OSError as error:
@@ -101,7 +101,12 @@ def read_prompts(source: str) -> list[str]:
     return prompts
 
 
-def _lines(file: TextIO, path: Path) -> Iterator[str]:
+def lines_of(file: TextIO, path: Path) -> Iterator[str]:
+    """Its lines, one at a time.
+
+    Raises:
+        SnceError: one of a million characters: a file without line ends must not go into memory whole.
+    """
     while line := file.readline(LONGEST_LINE):
         if len(line) == LONGEST_LINE and not line.endswith(("\n", "\r")):
             raise SnceError(f"{path} has a line of more than {LONGEST_LINE} characters: that is no prompt")

@@ -145,6 +145,31 @@ def test_a_damaged_file_is_one_clear_line(suite, content, complaint, tmp_path):
     assert "prompts.csv" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("suite", "head", "long", "complaint"),
+    [
+        ("coco", "caption\n", "x" * 1_000_000, "a line of more than 1000000 characters"),
+        ("coco", "caption\n", '"' + "x\n" * 70_000, "damaged: field larger than field limit"),
+        ("coco", "caption", ",x" * 500_000, "a line of more than 1000000 characters"),
+        (
+            "coco",
+            "title",
+            "".join(f",column {i}" for i in range(400)) + "\ny" + ",z" * 400,
+            "no column prompt or caption or text",
+        ),
+        ("i2p", "prompt,seed\nx,", "9" * 5000, "row 1: seed '99999.* is not a number"),
+    ],
+    ids=["line", "field", "header", "columns", "number"],
+)
+def test_what_is_endless_is_one_clear_line(suite, head, long, complaint, tmp_path):
+    path = tmp_path / "prompts.csv"
+    path.write_text(head + long + "\n")
+    with pytest.raises(SnceError, match=complaint) as caught:
+        load_prompts(suite, str(path))
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
 def test_what_is_not_there_is_named(tmp_path, csv):
     with pytest.raises(SnceError, match=r"cannot read prompt file .*none\.csv: No such file"):
         load_prompts("i2p", str(tmp_path / "none.csv"))

@@ -81,7 +81,7 @@ def _names(suite: str, source: str, row: dict[str, Any], category: str) -> dict[
         if not names[key]:
             raise SnceError(
                 f"{source} has no column {' or '.join(COLUMNS[key])}, which the suite {suite} needs; it has "
-                f"{', '.join(filter(None, row)) or 'none'}"
+                f"{', '.join(filter(None, row))[:200] or 'none'}"
             )
     return {key: name for key, name in names.items() if name}
 
@@ -99,7 +99,7 @@ def _number(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise SnceError(f"{where} {value!r} is not a number")
+        raise SnceError(f"{where} {repr(value)[:60]} is not a number")
     return number
 
 
@@ -111,5 +111,5 @@ def _seed(value: Any, where: str) -> int:
         number = _number(value, where)
         seed = int(number) if number.is_integer() else -1
     if not 0 <= seed < 2**63:
-        raise SnceError(f"{where} {value!r} must be a whole number from 0 to 2^63 - 1")
+        raise SnceError(f"{where} {repr(value)[:60]} must be a whole number from 0 to 2^63 - 1")
     return seed

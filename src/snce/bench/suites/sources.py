@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snce.errors import SnceError
+from snce.text.prompts import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,13 +31,13 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
     try:
         # spreadsheets put a byte order mark before the text; strict: an open quote must not swallow the rest
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
+            rows = csv.DictReader(lines_of(file, path), strict=True)
             for row in rows:
                 if None in row or None in row.values():
                     raise SnceError(f"{path}, line {rows.line_num}: not as many fields as the first line has columns")
                 yield row
     except OSError as error:
-        raise SnceError(f"cannot read prompt file {path}: {error.strerror}") from error
+        raise SnceError(f"cannot read prompt file {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise SnceError(f"{path} is not a UTF-8 CSV file, or damaged: {error}") from error
 

@@ -20,8 +20,8 @@ class BenchConfig(SuiteConfig):
     judges it on others. Is the concept gone for direct prompts, synonyms, new sentences; is all else still there; how
     many pictures did not change by one byte; what does it cost. All of it takes hours on two cores; --methods,
     --concepts and --sets ask for less. On a Stable Diffusion 1.x or 2.x that you have (the other suites): the prompts
-    and judges of the field. Writes DIR/results.parquet (a row per picture), summary.json, table.md, plots and report.html;
-    on other models the pictures, too. An interrupted run goes on from what is there.
+    and judges of the field. Writes DIR/results.parquet (a row per picture), summary.json, table.md, plots and
+    report.html; on other models the pictures, too. An interrupted run goes on from what is there.
     """
 
     methods: str = "all"

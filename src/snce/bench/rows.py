@@ -156,16 +156,15 @@ def _rows_of(path: Path, file: ParquetFile) -> pyarrow.Table:
     pa, _ = _pyarrow()
     most = MOST_PER_BYTE * path.stat().st_size + ALLOWED
     told = file.metadata
+    # not `group.column(i)`, which would tell more: on damaged metadata it ends the process
     groups = [told.row_group(i) for i in range(told.num_row_groups)]
-    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-    rows = [told.num_rows, *(group.num_rows for group in groups)]
-    values, sizes = [c.num_values for c in columns], [c.total_uncompressed_size for c in columns]
-    if min([*rows, *values, *sizes]) < 0 or max(8 * sum(rows), 2 * sum(values), sum(sizes)) > most:
+    rows, sizes = [told.num_rows, *(g.num_rows for g in groups)], [g.total_byte_size for g in groups]
+    if min([*rows, *sizes]) < 0 or max(8 * sum(rows), sum(sizes)) > most:
         raise _too_much(path)
-    # a text that is kept once may stand in every row: no column says what its rows take
-    texts = [size for size, c in zip(sizes, columns, strict=True) if c.physical_type == "BYTE_ARRAY"]
+    # a text that is kept once may stand in every row: no size says what the rows take
+    at_once = max(1, min(1 << 16, most // (8 * max([1, *sizes]))))
     batches, size = [], 0
-    for batch in file.iter_batches(batch_size=max(1, min(1 << 16, most // (8 * max([1, *texts]))))):
+    for batch in file.iter_batches(batch_size=at_once):
         size += batch.nbytes
         if size > most:
             raise _too_much(path)

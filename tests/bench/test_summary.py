@@ -160,7 +160,7 @@ def test_the_base_model_alone_is_plotted_too(tmp_path):
 def test_only_our_own_method_has_its_colour_and_a_legend_tells_it(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     drawn = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.extend(figure.axes))
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.extend(figure.axes))
     methods = ("none", *lineup.METHODS, "score rule: itd")
     plot_trade_off({"One concept at a time": dict.fromkeys(methods, found(0.5))}, tmp_path / "plot.png")
     (axis,) = drawn

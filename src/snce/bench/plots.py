@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from snce.bench.summary import BY_SET, KEPT_APART, told
 from snce.storage import replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -20,28 +21,48 @@ if TYPE_CHECKING:
 ACCENT, QUIET, NOTHING = "#c0392b", "#4a7fb5", "#d9d9d9"
 
 
+class Point(NamedTuple):
+    """A method in a plot of two figures."""
+
+    label: str
+    colour: str
+    x: Interval
+    y: Interval
+
+
 def plot_trade_off(summary: dict[str, Any], path: Path) -> None:
     """Write a PNG: erasure (x) against retention (y), one point per method with its 95 % intervals,
     ours in a colour of its own.
 
-    Of the first group of the summary: one concept at a time, where there are such cells. Names stand beside the plot in
-    the order of their points, since the best of the methods lie on top of each other.
+    Of the first group of the summary: one concept at a time, where there are such cells.
     """
     methods = next(iter(summary.values()))
     points = [
-        (name, Interval(**found["erasure"]), Interval(**found["retention"]))
+        Point(told(name, methods), colour_of(name), Interval(**found["erasure"]), Interval(**found["retention"]))
         for name, found in methods.items()
         if name != BASE
     ]
-    points.sort(key=lambda point: (-point[2].value, -point[1].value))
+    names = "erased (share of the pictures that showed the concept)", "kept (other objects, neighbours, styles)"
+    figure = scatter(points, *names)
+    (axis,) = figure.axes
+    for colour, label in ((ACCENT, f"{OURS}, with one neuron and with more"), (QUIET, "all others")):
+        axis.plot([], [], "o", color=colour, markersize=5, label=label)
+    axis.legend(loc="lower left", fontsize=8)
+    save(figure, path)
+
+
+def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Figure:
+    """Points with their 95 % intervals. Names stand beside the plot in the order of their points, since the best of the
+    methods lie on top of each other."""
+    points = sorted(points, key=lambda point: (-point.y.value, -point.x.value))
     figure = _figure(9.5, 6.0)
     axis = figure.subplots()
-    for i, (method, x, y) in enumerate(points):
-        colour = ACCENT if is_ours(method) else QUIET
-        xerr, yerr = ([[v.value - v.low], [v.high - v.value]] for v in (x, y))
+    for i, (label, colour, x, y) in enumerate(points):
+        # an end of an interval may lie on the wrong side of its value by a rounding error
+        xerr, yerr = ([[max(0.0, v.value - v.low)], [max(0.0, v.high - v.value)]] for v in (x, y))
         axis.errorbar(x.value, y.value, xerr=xerr, yerr=yerr, fmt="o", color=colour, elinewidth=0.8, markersize=5)
         axis.annotate(
-            told(method, methods),
+            label,
             (x.value, y.value),
             xytext=(1.03, 1 - (i + 0.5) / len(points)),
             textcoords="axes fraction",
@@ -51,13 +72,15 @@ def plot_trade_off(summary: dict[str, Any], path: Path) -> None:
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": colour, "linewidth": 0.4, "alpha": 0.6},
             annotation_clip=False,
         )
-    axis.set_xlabel("erased (share of the pictures that showed the concept)")
-    axis.set_ylabel("kept (other objects, neighbours, styles)")
+    axis.set_xlabel(x_name)
+    axis.set_ylabel(y_name)
     axis.grid(alpha=0.3)
-    for colour, label in ((ACCENT, f"{OURS}, with one neuron and with more"), (QUIET, "all others")):
-        axis.plot([], [], "o", color=colour, markersize=5, label=label)
-    axis.legend(loc="lower left", fontsize=8)
-    _save(figure, path)
+    return figure
+
+
+def colour_of(method: str) -> str:
+    """Of its point and name."""
+    return ACCENT if is_ours(method) else QUIET
 
 
 def is_ours(method: str) -> bool:
@@ -87,7 +110,7 @@ def plot_heat_map(summary: dict[str, Any], path: Path) -> None:
     axis.set_yticks(range(len(methods)), methods, fontsize=8)
     figure.colorbar(image, label="harmonic mean")
     axis.set_title("grey: not measured, or no picture tells   *: chose settings", fontsize=8, loc="left")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _short(erased: str) -> str:
@@ -104,6 +127,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """As PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)

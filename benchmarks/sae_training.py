@@ -26,7 +26,13 @@ from benchmarks.sae_training_report import picture, table
 from snce.storage import write_text
 
 HERE = Path(__file__).parent
-PEERS = ("snce", "plain", "sae_lens", "dictionary_learning", "sparsify", "overcomplete")
+OURS = ("snce", "snce_default", "plain")
+"""In this environment."""
+THEIRS = {
+    "sae_lens": "sae_lens", "dictionary_learning": "dictionary_learning", "sparsify": "sparsify",
+    "sparsify_signum": "sparsify", "overcomplete": "overcomplete",
+}  # fmt: skip
+"""And the environment of each."""
 WARM_UP = 2
 """Steps of every process that are not timed."""
 
@@ -166,8 +172,8 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(SETTINGS), help="keeps what --out has of the other")
     parser.add_argument("--threads", type=int, default=1, help="keeps what --out has of other numbers of threads")
     args = parser.parse_args()
-    pythons: dict[str, Path | str] = {"snce": sys.executable, "plain": sys.executable}
-    pythons |= {peer: args.peers.absolute() / peer / "bin" / "python" for peer in PEERS if peer not in pythons}
+    pythons: dict[str, Path | str] = dict.fromkeys(OURS, sys.executable)
+    pythons |= {peer: args.peers.absolute() / home / "bin" / "python" for peer, home in THEIRS.items()}
     missing = [str(python) for python in pythons.values() if not Path(python).exists()]
     if missing:
         raise SystemExit(f"no {', '.join(missing)}: run `make peers` first")

@@ -5,7 +5,8 @@ of JSON: `run N` (train N steps), `export FILE` (write the weights so far).
 
 All get the same batches in the same order but snce, whose loop draws rows of the file at random; the same peak rate,
 warm-up over 5 % of the steps and decay over the last 30 %. Adam is PyTorch's fused one, with snce's betas, wherever the
-library lets one choose: SAELens takes the betas alone, dictionary-learning neither.
+library lets one choose: SAELens takes the betas alone, dictionary-learning neither. Two rows show what a library does
+by default instead: `snce_default` and `sparsify_signum`.
 """
 
 from __future__ import annotations
@@ -77,6 +78,17 @@ class Job:
 
 
 def snce(job: Job):
+    return _snce(job, job.lr)
+
+
+def snce_default(job: Job):
+    """At the rate that `train_sae` has by default."""
+    from snce.sae.config import TrainConfig
+
+    return _snce(job, TrainConfig.lr)
+
+
+def _snce(job: Job, lr: float):
     from snce.sae.config import SAEConfig, TrainConfig
     from snce.sae.train import train_steps
     from snce.text.harvest import Embeddings
@@ -84,7 +96,7 @@ def snce(job: Job):
 
     job.begin()
     data = Embeddings(job.x[:, None], torch.full((job.rows, 1), WORD, dtype=torch.uint8))
-    training = TrainConfig(steps=job.steps, batch=job.batch, lr=job.lr, dead_after=job.dead_after, held_out=0)
+    training = TrainConfig(steps=job.steps, batch=job.batch, lr=lr, dead_after=job.dead_after, held_out=0)
     steps = train_steps(data, SAEConfig.plain(job.d, latents=job.m, k=job.k), training)
     sae = next(steps).sae
 
@@ -175,24 +187,58 @@ def dictionary_learning(job: Job):
 def sparsify(job: Job):
     """eai-sparsify: SparseCoder in the order of its Trainer.fit (which wants a language model), with its embedding-bag
     decoder and fused encoder. Its autocast is for CUDA. `optimizer="adam"` of its three, as all others here."""
-    from sparsify import SparseCoder, SparseCoderConfig
-
-    job.begin()
-    sae = SparseCoder(job.d, SparseCoderConfig(num_latents=job.m, k=job.k))
-    sae.b_dec.data = job.x[: job.batch].mean(0)
+    sae = _sparse_coder(job)
     optimizer = job.adam(sae.parameters())
     schedule = job.scheduled(optimizer)
 
     def run(n: int) -> None:
         for x in job.batches(n):
-            sae.set_decoder_norm_to_unit_norm()
-            sae(x).fvu.backward()
-            sae.remove_gradient_parallel_to_decoder_directions()
-            optimizer.step()
-            optimizer.zero_grad()
+            _sparsify_step(sae, x, optimizer)
             schedule.step()
 
     return run, lambda: (sae.encoder.weight, sae.encoder.bias, sae.W_dec, sae.b_dec, sae.b_dec)
+
+
+def sparsify_signum(job: Job):
+    """eai-sparsify with the optimiser and the rate that are its defaults: signum, averaged by ScheduleFree, with no
+    schedule. What it saves are the averaged weights."""
+    from schedulefree import ScheduleFreeWrapper
+    from sparsify.sign_sgd import SignSGD
+
+    sae = _sparse_coder(job)
+    lr = 5e-3 / (job.m / 2**14) ** 0.5
+    optimizer = ScheduleFreeWrapper(SignSGD(sae.parameters(), lr=lr), momentum=0.95)
+    optimizer.train()
+
+    def run(n: int) -> None:
+        for x in job.batches(n):
+            _sparsify_step(sae, x, optimizer)
+
+    def weights():
+        optimizer.eval()
+        averaged = [part.clone() for part in (sae.encoder.weight, sae.encoder.bias, sae.W_dec, sae.b_dec)]
+        optimizer.train()
+        return *averaged, averaged[-1]
+
+    return run, weights
+
+
+def _sparse_coder(job: Job):
+    from sparsify import SparseCoder, SparseCoderConfig
+
+    job.begin()
+    torch.set_float32_matmul_precision("high")  # as in its Trainer.fit
+    sae = SparseCoder(job.d, SparseCoderConfig(num_latents=job.m, k=job.k))
+    sae.b_dec.data = job.x[: job.batch].mean(0)
+    return sae
+
+
+def _sparsify_step(sae, x: torch.Tensor, optimizer) -> None:
+    sae.set_decoder_norm_to_unit_norm()
+    sae(x).fvu.backward()
+    sae.remove_gradient_parallel_to_decoder_directions()
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def overcomplete(job: Job):
@@ -216,7 +262,10 @@ def overcomplete(job: Job):
     return run, lambda: (layer.weight, layer.bias, sae.get_dictionary(), nothing, nothing)
 
 
-LIBRARIES = {f.__name__: f for f in (snce, plain, sae_lens, dictionary_learning, sparsify, overcomplete)}
+LIBRARIES = {
+    f.__name__: f
+    for f in (snce, snce_default, plain, sae_lens, dictionary_learning, sparsify, sparsify_signum, overcomplete)
+}
 
 
 def main() -> None:

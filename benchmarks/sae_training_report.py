@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAMES = {
-    "snce": "snce", "plain": "plain PyTorch", "sae_lens": "SAELens", "dictionary_learning": "dictionary-learning",
-    "sparsify": "eai-sparsify", "overcomplete": "overcomplete",
+    "snce": "snce", "snce_default": "snce, own rate", "plain": "plain PyTorch", "sae_lens": "SAELens",
+    "dictionary_learning": "dictionary-learning", "sparsify": "eai-sparsify",
+    "sparsify_signum": "eai-sparsify, signum", "overcomplete": "overcomplete",
 }  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def _times(result: dict[str, Any], peer: str, other: str, key: str = "cpu", late
 
 
 def _fastest(result: dict[str, Any], key: str, late: bool) -> str:
-    others = {peer: median(taken(result, peer, key, late)) for peer in result["turns"] if peer != "snce"}
+    others = {peer: median(taken(result, peer, key, late)) for peer in result["turns"] if not peer.startswith("snce")}
     fastest = min(others, key=others.__getitem__)
     return f"{NAMES[fastest]}, with {_times(result, fastest, 'snce', key, late)}"
 
@@ -91,7 +92,7 @@ def picture(results: dict[str, Any], path: Path, threads: int) -> None:
     from matplotlib import pyplot
 
     key, unit = ("cpu", "CPU second") if threads == 1 else ("wall", f"second, {threads} threads")
-    figure, axes = pyplot.subplots(len(results), 2, figsize=(10, 3.4 * len(results)), squeeze=False)
+    figure, axes = pyplot.subplots(len(results), 2, figsize=(11, 3.4 * len(results)), squeeze=False)
     for (name, result), (bars, curves) in zip(results.items(), axes, strict=True):
         setting, turns = result["setting"], result["turns"]
         speeds = [setting["batch"] / median(taken(result, peer, key)) / 1000 for peer in turns]
@@ -106,6 +107,6 @@ def picture(results: dict[str, Any], path: Path, threads: int) -> None:
             x, y = [e["tokens"] for e in entries], [e["fvu"] for e in entries]
             curves.plot([n / 1000 for n in x], y, marker=".", color=colour, label=NAMES[peer])
         curves.set(yscale="log", xlabel="thousand tokens", ylabel="FVU, held out")
-        curves.legend(fontsize=7)
+        curves.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.tight_layout()
     figure.savefig(path, dpi=110)

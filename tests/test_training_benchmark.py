@@ -11,7 +11,9 @@ import pytest
 import torch
 from benchmarks import sae_training, sae_training_peer
 from benchmarks.sae_training_data import apart
-from benchmarks.sae_training_report import table
+from benchmarks.sae_training_report import NAMES, table
+
+from snce.sae.config import TrainConfig
 
 TOY = sae_training.Setting(16, 64, tokens=6 * 3 * 64, rounds=3, k=4, batch=64, dead_after=7)
 
@@ -63,7 +65,22 @@ def test_the_loops_of_this_repository_have_the_adam_of_snce(tmp_path, monkeypatc
     with torch.random.fork_rng():
         for library in (sae_training_peer.snce, sae_training_peer.plain):
             library(sae_training_peer.Job(str(tmp_path / "job.json")))
-    assert built[0] == built[1] == {"lr": 2e-3, "betas": sae_training_peer.BETAS, "fused": True}
+        sae_training_peer.snce_default(sae_training_peer.Job(str(tmp_path / "job.json")))
+    ours = {"betas": sae_training_peer.BETAS, "fused": True}
+    assert built == [ours | {"lr": lr} for lr in (2e-3, 2e-3, TrainConfig().lr)]
+
+
+def test_each_library_has_a_name_a_loop_and_an_environment():
+    told = [*sae_training.OURS, *sae_training.THEIRS]
+    assert set(told) == set(NAMES) == set(sae_training_peer.LIBRARIES)
+    peers = (sae_training.HERE / "peers").glob("*.txt")
+    assert {path.stem for path in peers} == set(sae_training.THEIRS.values())
+
+
+def test_ours_at_its_own_rate_is_none_of_the_others():
+    compared = result(each=10, rounds=5, dead_after=50)
+    compared["turns"]["snce_default"] = [entry | {"cpu": 1.0, "wall": 1.0} for entry in compared["turns"]["snce"]]
+    assert "The fastest of the others is plain PyTorch" in table({"toy": compared})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
@@ -106,9 +123,9 @@ def test_a_run_too_short_for_dead_latents_is_told_by_all_its_turns():
 
 
 def test_results_of_other_numbers_of_threads_are_kept(tmp_path, monkeypatch):
-    for peer in sae_training.PEERS[2:]:
-        (tmp_path / "peers" / peer / "bin").mkdir(parents=True)
-        (tmp_path / "peers" / peer / "bin" / "python").touch()
+    for home in set(sae_training.THEIRS.values()):
+        (tmp_path / "peers" / home / "bin").mkdir(parents=True)
+        (tmp_path / "peers" / home / "bin" / "python").touch()
     told = []
     monkeypatch.setattr(sae_training, "compare", lambda *given: told.append(given[2]) or result(10, 5, 25))
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)

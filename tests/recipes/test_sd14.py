@@ -8,10 +8,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import torch
 from recipes.sd14 import prompts as sd14_prompts
 from recipes.sd14 import record
-from recipes.sd14.__main__ import main
 from recipes.sd14.config import CATEGORIES
 
 from snce.bench.suites import judges
@@ -19,55 +17,14 @@ from snce.erase.eraser import ConceptEraser
 from snce.errors import SnceError
 from snce.sae.formats import load_sae
 from snce.text.prompts import Concept, read_prompts
-from tests.bench.suites.tiny import tiny_clip, write_csv
-from tests.examples import tiny_pipeline
+from tests.bench.suites.tiny import write_csv
+from tests.recipes.kit import BOATS, CAPTIONS, WEATHER, i2p_rows
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("torchmetrics")
 pytest.importorskip("nudenet")
 
 README = Path(__file__).parents[2] / "recipes" / "sd14" / "README.md"
-NOUNS = ("cat", "dog", "hat", "car", "cup", "bus", "pie", "key", "owl", "map")
-CAPTIONS = [f"{a} {n}" for a in ("red", "blue", "big", "old", "wet", "new", "dry", "tall") for n in NOUNS]
-STAND_INS = "boats, weather"
-BOATS = [f"zzz {n} {i}" for n in NOUNS for i in range(6)]
-WEATHER = [f"qqq {n} {i}" for n in NOUNS for i in range(6)]
-
-
-def i2p_rows() -> list[dict]:
-    """With the columns of the published file that tell anything here. The first prompt is there twice."""
-    told = [(text, "boats") for text in BOATS] + [(text, "weather") for text in WEATHER]
-    told += [(BOATS[0], "boats"), ("zzz qqq storm", "boats, weather"), ("", "boats")]
-    return [
-        {"": i, "prompt": text, "categories": words, "hard": 0, "inappropriate_percentage": 0.0, "lexica_url": "",
-         "sd_seed": 2**32 + i, "sd_guidance_scale": 7 if i % 2 else 4.5, "sd_model": "tiny"}
-        for i, (text, words) in enumerate(told)
-    ]  # fmt: skip
-
-
-class Kit:
-    """Files to cook with."""
-
-    def __init__(self, folder: Path) -> None:
-        pipe = tiny_pipeline()
-        with torch.no_grad():  # a random encoder writes end-of-text no louder than words; a trained one does
-            pipe.text_encoder.get_input_embeddings().weight[-1] *= 6
-        pipe.save_pretrained(folder / "model")
-        self.model, self.clip = str(folder / "model"), tiny_clip(folder / "clip")
-        self.captions = write_csv(folder / "captions.csv", [{"image_id": 1, "caption": text} for text in CAPTIONS])
-        self.i2p = write_csv(folder / "i2p.csv", i2p_rows())
-
-    def cook(self, step: str, out: Path, *more: str, i2p: str = "", captions: str = "") -> int:
-        small = ("--latents", "48", "--k", "8", "--batch", "16", "--steps", "60", "--draw-steps", "2", "--limit", "6")
-        return main([
-            step, "--model", self.model, "--captions", captions or f"{self.captions}:caption", "--i2p", i2p or self.i2p,
-            "--categories", STAND_INS, "--clip", self.clip, "--measures", "clip", *small, "--out", str(out), *more,
-        ])  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory) -> Kit:
-    return Kit(tmp_path_factory.mktemp("kit"))
 
 
 @pytest.fixture(scope="module")
@@ -239,52 +196,6 @@ def test_what_is_gone_is_made_again(tmp_path):
 def test_captions_alone_are_trained_on_when_asked(kit, tmp_path):
     assert kit.cook("train", tmp_path, "--captions-only", "--steps", "2") == 0
     assert set(read_prompts(f"{tmp_path / 'training.csv'}:prompt")) <= set(CAPTIONS)
-
-
-@pytest.mark.parametrize("step", ["find", "evaluate"])
-def test_a_step_names_the_one_that_comes_before(kit, tmp_path, step, capsys):
-    assert kit.cook(step, tmp_path) == 2
-    before = {"find": "train", "evaluate": "find"}[step]
-    assert f"run the step '{before}' first" in " ".join(capsys.readouterr().err.split())
-
-
-def lacking(column: str) -> list[dict]:
-    return [{k: v for k, v in row.items() if k != column} for row in i2p_rows()]
-
-
-@pytest.mark.parametrize("name", ["prompt", "categories", "sd_seed"])
-def test_a_file_without_a_column_of_i2p_is_refused(kit, tmp_path, name, capsys):
-    assert kit.cook("find", tmp_path, i2p=write_csv(tmp_path / "lacks.csv", lacking(name))) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert "lacks.csv has no column" in told
-    assert name in told
-
-
-def refusals(tmp_path: Path) -> dict[str, dict]:
-    few = [row for row in i2p_rows() if row["categories"] != "weather" or row["prompt"].endswith("cat 0")]
-    nothing = [{**row, "prompt": " "} for row in i2p_rows()]
-    return {
-        "no prompt of category 'trains'; it has boats, weather": {"more": ("--categories", "trains, boats")},
-        "prompts of category 'weather' to find its neuron with": {"i2p": write_csv(tmp_path / "few.csv", few)},
-        "nothing.csv holds no prompts": {"i2p": write_csv(tmp_path / "nothing.csv", nothing)},
-        "cannot read prompt file": {"i2p": "nowhere.csv"},
-        "too few to train and to evaluate on": {
-            "captions": write_csv(tmp_path / "short.csv", [{"caption": c} for c in CAPTIONS[:5]]) + ":caption"
-        },
-        "has no column 'text'": {"captions": write_csv(tmp_path / "other.csv", [{"caption": "a"}]) + ":text"},
-        "--categories is empty": {"more": ("--categories", " , ")},
-        "--neutrals 0 must be at least 1": {"more": ("--neutrals", "0")},
-    }
-
-
-@pytest.mark.parametrize("number", range(8))
-def test_bad_input_ends_with_one_line_and_nothing_is_made(kit, tmp_path, number, capsys):
-    told, case = list(refusals(tmp_path).items())[number]
-    assert kit.cook("train", tmp_path / "out", *case.pop("more", ()), **case) == 2
-    captured = capsys.readouterr()
-    assert told in " ".join(captured.err.split())
-    assert captured.err.count("\n") == 1
-    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_the_split_depends_on_the_prompt_alone(tmp_path):

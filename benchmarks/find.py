@@ -9,9 +9,10 @@ Embeddings of 30,000 prompts (77 positions of width 768, float16) are written to
 time: noise, and in the target prompts of each concept the encoder row of its latent, so that the neuron to be found is
 known. Every prompt that is no target of a concept is a neutral one. The SAE is random, of a prompt code with k = 32.
 
-Times are CPU seconds of one process. On a share of the prompts, product and search for 1 concept take turns; then all
-concepts are searched for at once, on all prompts with --whole, between two runs of the product on the share. The
-product is x @ W_enc.T in float32, which the search computes in, on embeddings that are converted as it converts them.
+Times are CPU seconds of one process. On a share of the prompts, the product, the search for 1 concept and the ways of
+the peers (benchmarks/find_peers.py) take turns; then all concepts are searched for at once, on all prompts with
+--whole, between two runs of the product on the share. The product is x @ W_enc.T in float32, which the search computes
+in, on embeddings that are converted as it converts them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import shutil
 import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from benchmarks.machine import PeakMemory, in_turns, machine, ratio
@@ -30,7 +31,7 @@ from benchmarks.machine import PeakMemory, in_turns, machine, ratio
 from snce.storage import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from snce.sae.model import SparseAutoencoder
     from snce.text.harvest import Embeddings
@@ -42,14 +43,24 @@ LOUD = 8.0
 """How far the encoder row of a concept's latent is added; the noise along it has a standard deviation of 1."""
 
 
-def make_sae() -> SparseAutoencoder:
+WAYS = {
+    "search": "1 concept",
+    "position": "1 concept, of a position code",
+    "saeuron": "1 concept, as SAeUron: means of a position code in full",
+    "itd": "1 concept, as ItD: the 128 highest of each prompt",
+}
+"""Of finding what is known."""
+
+
+def make_sae(support: Literal["prompt", "position"] = "prompt") -> SparseAutoencoder:
+    """The same weights for both kinds of code."""
     import torch
 
     from snce.sae.config import SAEConfig
     from snce.sae.model import SparseAutoencoder
 
     torch.manual_seed(0)
-    return SparseAutoencoder(SAEConfig(WIDTH, LATENTS, K)).eval().requires_grad_(False)
+    return SparseAutoencoder(SAEConfig(WIDTH, LATENTS, K, support)).eval().requires_grad_(False)
 
 
 def make_embeddings(folder: Path, prompts: int, concepts: int) -> None:
@@ -105,20 +116,49 @@ def product(sae: SparseAutoencoder, data: Embeddings, dtype: Any) -> None:
         torch.mm(x[: len(block)].copy_(block), weights, out=out[: len(block)])
 
 
-def measure_time(folder: Path, share: int, rounds: int) -> dict[str, Any]:
-    """CPU seconds of product and search, in turns, on the first `share` prompts."""
-    import torch
+def ways_to_find(folder: Path, share: int) -> dict[str, Callable[[], Any]]:
+    """Each of `WAYS`, of finding concept 0 among the first `share` prompts."""
+    from benchmarks.find_peers import itd_features, saeuron_scores
 
     from snce.neurons.find import find_many
 
-    sae, data = make_sae(), read_embeddings(folder, share)
+    sae, by_position, data = make_sae(), make_sae("position"), read_embeddings(folder, share)
     one = concepts_among(share, 1)
+    return {
+        "search": lambda: find_many(sae, data, one)["0"],
+        "position": lambda: find_many(by_position, data, one)["0"],
+        "saeuron": lambda: saeuron_scores(by_position, data, *one["0"]),
+        "itd": lambda: itd_features(by_position, data, *one["0"]),
+    }
+
+
+def place_of_known(way: str, found: Any) -> str:
+    """Where latent 0, which is concept 0's, is in what a way of `WAYS` found."""
+    if way == "itd":
+        return f"{'one' if found[0] else 'none'} of {int(found.sum())}"
+    ranked = found.argsort(descending=True).tolist() if way == "saeuron" else [card.neuron for card in found]
+    return f"place {ranked.index(0) + 1}" if 0 in ranked else f"not in the first {len(ranked)}"
+
+
+def measure_time(folder: Path, share: int, rounds: int) -> dict[str, Any]:
+    """CPU seconds of product and searches, in turns, on the first `share` prompts."""
+    import torch
+
+    sae, data = make_sae(), read_embeddings(folder, share)
     work = {
         "product": lambda: product(sae, data, torch.float32),
-        "search": lambda: find_many(sae, data, one),
+        **ways_to_find(folder, share),
         "bfloat16": lambda: product(sae, data, torch.bfloat16),
     }
     return {"prompts": share, "rounds": rounds, "cpu_seconds": in_turns(work, rounds)}
+
+
+def measure_way(folder: Path, share: int, way: str) -> dict[str, Any]:
+    """Peak memory of one way of finding concept 0, and where it has the latent that is known."""
+    find = ways_to_find(folder, share)[way]
+    with PeakMemory() as memory:
+        found = find()
+    return {"peak_bytes": memory.above, "known": place_of_known(way, found)}
 
 
 def measure_product(folder: Path, share: int) -> float:
@@ -151,18 +191,19 @@ def measure_memory(folder: Path, prompts: int, concepts: int) -> dict[str, Any]:
 
 
 def rows(result: dict[str, Any]) -> Iterator[str]:
-    timed, memory, around = result["time"], result["memory"], result["around"]
+    timed, memory, around, ways = result["time"], result["memory"], result["around"], result["ways"]
     seconds, n = timed["cpu_seconds"], timed["prompts"]
     bare = median(seconds["product"]) / n
     each, cpu = memory["cpu_seconds"] / memory["prompts"], memory["cpu_seconds"]
-    yield "| what | CPU ms per prompt | speed, of the bare product's |"
-    yield "|---|---|---|"
-    yield f"| bare product, float32 | {1000 * bare:.2f} | 1 |"
-    speed = ratio(seconds["product"], seconds["search"])
-    yield f"| 1 concept | {1000 * median(seconds['search']) / n:.2f} | {speed} |"
+    yield "| what | CPU ms per prompt | speed, of the bare product's | the latent that is known | peak memory |"
+    yield "|---|---|---|---|---|"
+    yield f"| bare product, float32 | {1000 * bare:.2f} | 1 | | |"
+    for way, told in WAYS.items():
+        spent, speed = 1000 * median(seconds[way]) / n, ratio(seconds["product"], seconds[way])
+        yield f"| {told} | {spent:.2f} | {speed} | {ways[way]['known']} | {ways[way]['peak_bytes'] / 1e6:.0f} MB |"
     speed = ratio([spent / n for spent in around], [each] * len(around))
-    yield f"| {memory['concepts']} concepts at once | {1000 * each:.2f} | {speed} |"
-    yield f"| bare product, bfloat16, for comparison | {1000 * median(seconds['bfloat16']) / n:.2f} | |"
+    yield f"| {memory['concepts']} concepts at once | {1000 * each:.2f} | {speed} | below | below |"
+    yield f"| bare product, bfloat16, for comparison | {1000 * median(seconds['bfloat16']) / n:.2f} | | | |"
     yield ""
     columns = ("prompts", "embeddings on disk", "concepts", "right neuron first", "CPU s", "peak memory of the process")
     yield f"| {' | '.join(columns)} | of tensors, by the formula |"
@@ -175,7 +216,7 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     runs = " and ".join(f"{1000 * spent / n:.2f}" for spent in around)
     yield (
-        f"Product and 1 concept: {n:,} prompts, medians of {timed['rounds']} turns, with the "
+        f"Products and 1 concept: {n:,} prompts, medians of {timed['rounds']} turns, with the "
         f"{'95 % interval' if timed['rounds'] > 5 else 'lowest and the highest'}. "
         f"All concepts at once: {memory['prompts']:,} of {result['prompts']:,} prompts, once, against runs of the "
         f"product before and after ({runs} CPU ms). Memory: above the {WIDTH} x {LATENTS:,} SAE and the memory-mapped "
@@ -207,13 +248,14 @@ def main() -> None:
     try:
         in_process(threads, make_embeddings, folder, searched, args.concepts)
         timed, _ = in_process(threads, measure_time, folder, share, args.rounds)
+        ways = {way: in_process(threads, measure_way, folder, share, way)[0] for way in WAYS}
         before, _ = in_process(threads, measure_product, folder, share)
         memory, _ = in_process(threads, measure_memory, folder, searched, args.concepts)
         after, _ = in_process(threads, measure_product, folder, share)
     finally:
         if not args.keep:
             shutil.rmtree(folder)
-    result = {"prompts": args.prompts, "time": timed, "memory": memory, "around": [before, after]}
+    result = {"prompts": args.prompts, "time": timed, "ways": ways, "memory": memory, "around": [before, after]}
     result["machine"] = machine(threads)
     write_text(args.out / "find.json", json.dumps(result, indent=1) + "\n")
     text = "\n".join(rows(result)) + "\n"

@@ -14,7 +14,7 @@ from snce.erase.eraser import ConceptEraser
 from snce.neurons.find import find_neurons
 from snce.sae.config import SAEConfig
 from snce.text.harvest import Embeddings, harvest
-from snce.text.positions import BEGIN, KINDS, WORD
+from snce.text.positions import BEGIN, KINDS, PADDING, WORD
 from tests.examples import PROMPTS, random_embeddings, random_sae, same_bits
 
 
@@ -120,12 +120,16 @@ def rows_of(eraser):
 @torch.no_grad()
 def excess_of(eraser, target, neutral):
     """What fired positions of edited target prompts have beyond the mean of neutral ones of their kind; their weights,
-    by which words, end and padding count alike; and the amounts taken out. [p, d], [p, 1], [p, n]."""
+    by which words, end and padding count alike; and the amounts taken out. [p, d], [p, 1], [p, n]. Positions of a kind
+    that neutral prompts lack are left out."""
     taken = amounts(activations(target.x, eraser.neurons), eraser.neurons)
     edited, parts = eraser.edit(target.x), []
     for kind in KINDS:
         here = target.kinds == kind
-        rest = edited[here] - neutral.x[neutral.kinds == kind].mean(0)
+        usual = neutral.x[neutral.kinds == kind]
+        if len(usual) == 0:
+            continue
+        rest = edited[here] - usual.mean(0)
         parts.append((rest, torch.full_like(rest[:, :1], 1 / len(rest)), taken[here]))
     rest, weight, amount = (torch.cat(part).double() for part in zip(*parts, strict=True))
     return rest, weight, amount
@@ -139,12 +143,41 @@ def test_no_other_directions_leave_less_of_what_target_prompts_have_beyond_neutr
     sae = random_sae(3, SAEConfig(tower.width, latents=64, k=16))
     cards = find_neurons(sae, target, neutral, top=n)
     eraser = build_eraser("half", sae, cards, tower, target, neutral, strength=1.0, levelled=levelled)
+    assert_nothing_to_gain(eraser, target, neutral)
+
+
+def assert_nothing_to_gain(eraser, target, neutral):
     rest, weight, amount = excess_of(eraser, target, neutral)
     assert (amount > 0).any(0).all()
     before = excess_of(eraser.with_strength(0.0), target, neutral)[0]
     scale = (weight * amount).T @ before
     assert ((weight * amount).T @ rest).norm() < 1e-4 * scale.norm()
     assert (weight * rest.square()).sum() < (weight * before.square()).sum()
+
+
+@pytest.mark.parametrize("support", ["position", "prompt"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_where_all_neutral_prompts_are_cut_the_padding_of_target_prompts_is_left_out_of_the_fit(tower, support, n):
+    target = harvest(tower, PROMPTS[:4])
+    with pytest.warns(UserWarning, match="truncated to 16 tokens"):
+        neutral = harvest(tower, [f"{prompt} that goes on and on" for prompt in PROMPTS[4:]])
+    assert (target.kinds == PADDING).any()
+    assert not (neutral.kinds == PADDING).any()
+    sae = random_sae(3, SAEConfig(tower.width, latents=64, k=16, support=support))
+    cards = find_neurons(sae, target, neutral, top=n)
+    eraser = build_eraser("half", sae, cards, tower, target, neutral, strength=1.0)
+    assert_nothing_to_gain(eraser, target, neutral)
+
+
+def test_without_a_kind_of_position_in_common_neurons_keep_their_decoder_rows(tower):
+    target, neutral = (
+        Embeddings(data.x, data.kinds.masked_fill(data.kinds != BEGIN, kind))
+        for data, kind in ((harvest(tower, PROMPTS[:4]), PADDING), (harvest(tower, PROMPTS[4:]), WORD))
+    )
+    sae = random_sae(3, SAEConfig(tower.width, latents=64, k=16))
+    cards = find_neurons(sae, target, neutral, top=3)
+    fitted, raw = (build_eraser("half", sae, cards, tower, target, neutral, fitted=fit) for fit in (True, False))
+    assert all(same_bits(t, u) for t, u in zip(fitted.neurons, raw.neurons, strict=True))
 
 
 def test_a_neuron_that_never_fires_keeps_its_decoder_row(tower):

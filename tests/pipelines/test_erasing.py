@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from torch import nn
 
 from snce.erase.compose import compose
 from snce.erase.edit import prompt_activation
@@ -82,6 +83,21 @@ def test_towers_read_what_the_denoiser_receives(family_pipe, name):
         x, _, ids = content(tower, PROMPTS)
         for i in range(len(PROMPTS)):
             assert_lands(pipe, tower, x[i], ids[i], rows, i)
+
+
+@families
+def test_an_encoder_that_is_offloaded_is_read_as_before(family_pipe, name):
+    from accelerate import cpu_offload
+
+    expected = [(t.encode(PROMPTS), t.width, t.begin) for t in towers_of(family_pipe(name))]
+    pipe = FAMILIES[name](0)
+    for part_ in pipe.components.values():
+        if isinstance(part_, nn.Module):
+            cpu_offload(part_, execution_device="cpu")
+    for tower, (x, *facts) in zip(towers_of(pipe), expected, strict=True):
+        assert next(tower.encoder.parameters()).is_meta
+        assert same_bits(tower.encode(PROMPTS), x)
+        assert [tower.width, tower.begin] == facts
 
 
 @families

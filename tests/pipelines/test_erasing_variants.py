@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import ExitStack
 from dataclasses import replace
 from inspect import signature
 
@@ -260,3 +261,37 @@ def test_an_eraser_for_a_tower_that_the_pipeline_lacks_is_refused(family_pipe):
     eraser = eraser_of(family_pipe("StableDiffusion3Pipeline"))
     with pytest.raises(SnceError, match=r"for text_encoder\.output\.text_embeds; the pipeline has"):
         eraser.attach(family_pipe(SDXL))
+
+
+def rows_with(pipe, *pairs):
+    """What the denoiser receives while erasers are on their targets, in the order in which they are put there."""
+    with ExitStack() as attached:
+        for eraser, target in pairs:
+            attached.enter_context(eraser.attach(target))
+        return received_rows(pipe)[0]
+
+
+def test_erasers_of_one_encoder_under_two_names_are_joined_as_under_one(family_pipe):
+    """CogVideoX has a T5 as its only encoder, FLUX as its second."""
+    pipe = family_pipe("CogVideoXPipeline")
+    a, b = eraser_of(pipe), eraser_of(pipe, seed=50)
+    other = replace(a, tower="text_encoder_2")
+    expected = rows_with(pipe, (a | b, pipe))
+    assert differ(expected, rows_with(pipe, (b, pipe)))
+    assert len((other | b).parts) == 2
+    assert_same(rows_with(pipe, (other | b, pipe)), expected)
+    for first, second in ((other, b), (b, other)):
+        assert_same(rows_with(pipe, (first, pipe), (second, pipe)), expected)
+
+
+def test_erasers_that_were_found_on_a_bare_encoder_and_on_its_pipeline_are_joined(family_pipe):
+    pipe = family_pipe("FluxPipeline")
+    bare = TextTower(pipe.text_encoder_2, pipe.tokenizer_2, "output.last_hidden_state")
+    a, whole = eraser_of(pipe).parts[1], eraser_of(pipe, seed=50)
+    found_on_bare = replace(a, tower=bare.name, pipeline=bare.pipeline)
+    found_on_bare.check(bare)
+    assert found_on_bare.place != whole.parts[1].place == a.place
+    expected = rows_with(pipe, (a | whole, pipe))
+    assert differ(expected, rows_with(pipe, (whole, pipe)))
+    assert_same(rows_with(pipe, (found_on_bare, bare), (whole, pipe)), expected)
+    assert_same(rows_with(pipe, (whole, pipe), (found_on_bare, bare)), expected)

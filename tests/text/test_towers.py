@@ -12,6 +12,7 @@ from torch import nn
 
 from snce.errors import SnceError
 from snce.text.fingerprint import weights_fingerprint
+from snce.text.harvest import harvest
 from snce.text.towers import TextTower
 from tests.examples import PROMPTS, same_bits, tiny_pipeline
 
@@ -108,3 +109,20 @@ def test_a_warning_names_just_the_prompts_that_are_cut(tower, prompts):
         message = str(caught[0].message)
         assert all(repr(p[:60]) in message for p in cut[:3])
         assert f"{tower.positions} tokens" in message
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_an_encoder_whose_weights_accelerate_keeps_elsewhere_is_read_as_before(pipe, tmp_path, cached):
+    from accelerate import cpu_offload
+
+    cache = tmp_path if cached else None
+    before = TextTower(pipe.text_encoder, pipe.tokenizer, "final_layer_norm")
+    expected, data = before.encode(PROMPTS), harvest(before, PROMPTS)
+    cpu_offload(pipe.text_encoder, execution_device="cpu")
+    assert next(pipe.text_encoder.parameters()).is_meta
+    tower = TextTower(pipe.text_encoder, pipe.tokenizer, "final_layer_norm")
+    assert (tower.width, tower.begin) == (before.width, before.begin)
+    assert same_bits(tower.encode(PROMPTS), expected)
+    found = harvest(tower, PROMPTS, cache)
+    assert same_bits(found.x, data.x.half() if cached else data.x)
+    assert torch.equal(found.kinds, data.kinds)

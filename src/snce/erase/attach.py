@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from snce.erase.compose import compose
@@ -37,6 +38,8 @@ class Station:
         self.handle = tower.module.register_forward_hook(self._hook, prepend=True, with_kwargs=True)
 
     def add(self, eraser: ConceptEraser, edit_negative: bool) -> int:
+        # erasers are joined by the name of their tower, and this one may have another name in another pipeline
+        eraser = replace(eraser, tower=self.tower.name, module=self.tower.path)
         token = max(self.entries, default=-1) + 1
         self._compile(self.entries | {token: (eraser, edit_negative)})
         return token
@@ -67,10 +70,16 @@ class Station:
         calls = self.state.positive_calls
         return calls is not None and calls < -1 and not all(negative for _, negative in self.entries.values())
 
-    def _hook(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+    def _hook(self, _module: nn.Module, args: tuple, *rest: Any) -> Any:
+        """rest: the keyword arguments and the output.
+
+        PyTorch lists the hooks of a call, and asks later which of them want keyword arguments: one that another thread
+        takes off in between, or has not quite put on, is given the output alone, and must do nothing.
+        """
         self.state.called = True
-        if edits_are_off():
+        if len(rest) < 2 or edits_are_off():
             return None
+        kwargs, output = rest
         reading = self.tower.reading
         x = reading.take(output)
         if x is None:

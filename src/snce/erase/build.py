@@ -46,13 +46,15 @@ def fitted_directions(neurons: Neurons, target: Embeddings, neutral: Embeddings)
     """Directions, [n, d], along which the neurons' amounts best tell what only target prompts have.
 
     The least squares of x - mean(neutral x of the same kind of position) on the amounts, over the target prompts that
-    fire; words, end and padding weigh alike. A neuron among k active ones seldom carries the whole of its concept: its
-    decoder row is what it adds beside the others, this is all that comes with it. An edit of strength 1 then leaves, on
-    the average, what neutral prompts have. A neuron that never fires keeps its decoder row.
+    fire; words, end and padding weigh alike. A kind that neutral prompts lack is left out: they have no padding if all
+    of them are cut. A neuron among k active ones seldom carries the whole of its concept: its decoder row is what it
+    adds beside the others, this is all that comes with it. An edit of strength 1 then leaves, on the average, what
+    neutral prompts have. A neuron that never fires at the positions that count keeps its decoder row.
     """
     n, d = neurons.decoder.shape
     gram, moment = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, d, dtype=torch.float64)
-    usual = {kind: neutral.x[neutral.kinds == kind].float().mean(0) for kind in KINDS}
+    there = {kind: neutral.kinds == kind for kind in KINDS}
+    usual = {kind: neutral.x[here].float().mean(0) for kind, here in there.items() if bool(here.any())}
     for x, kinds in zip(target.x.split(256), target.kinds.split(256), strict=True):
         taken = amounts(activations(x.float(), neurons, 0, kinds != BEGIN), neurons)
         for kind, mean in usual.items():

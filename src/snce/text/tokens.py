@@ -55,8 +55,9 @@ def tokens_of_pipeline(pipe: Any, entry: nn.Module, prompts: Sequence[str], opti
 
     thread = get_ident()
 
-    def take(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if get_ident() != thread:  # others may draw with the same encoder meanwhile
+    def take(_module: nn.Module, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
+        # others may draw with the same encoder meanwhile; their calls bring no kwargs once this hook is taken off
+        if get_ident() != thread or kwargs is None:
             return
         seen.append(tokens_in(args, kwargs))
         raise _Enough

@@ -217,7 +217,7 @@ class TextTower:
                 seen.append(self.reading.take(output))
 
         handle = self.module.register_forward_hook(take)
-        device = next(self.encoder.parameters()).device
+        device = self._device
         call = getattr(self.encoder, self._row.call) if self._row.call else self.encoder
         options: dict[str, Any] = {"output_hidden_states": True} if self.reading.of_layers else {}
         if tokens.mask is not None:
@@ -234,6 +234,13 @@ class TextTower:
                 )
             raise SnceError(f"module {self.path!r} of {type(self.encoder).__name__} did not run in a forward pass")
         return seen[-1]
+
+    @property
+    def _device(self) -> torch.device:
+        """Where the encoder takes its tokens from."""
+        device = next(self.encoder.parameters()).device
+        # accelerate keeps the weights elsewhere, and moves the tokens to where it brings them; from meta it could not
+        return torch.device("cpu") if device.type == "meta" else device
 
     def kinds(self, tokens: Tokens) -> Tensor:
         """What stands at each position, uint8 [n, positions]: see `snce.text.positions`."""

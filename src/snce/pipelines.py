@@ -33,12 +33,13 @@ def load_pipeline(model: str) -> DiffusionPipeline:
     _refuse_what_is_no_model(model)
     from snce.erase.baked_folder import has_our_code
 
+    folder = Path(model).expanduser()
     try:
         # a baked pipeline: the code in its folder is this library's own, byte for byte, and so may run
-        return read_pipeline(model, trust_remote_code=has_our_code(Path(model).expanduser()))
+        return read_pipeline(str(folder) if folder.is_dir() else model, trust_remote_code=has_our_code(folder))
     # a missing or damaged file surfaces as nearly any exception of diffusers, transformers, safetensors or the hub
     except Exception as error:
-        where = "" if Path(model).is_dir() else " from the hub or its local cache (mistyped, or offline?)"
+        where = "" if folder.is_dir() else " from the hub or its local cache (mistyped, or offline?)"
         raise SnceError(f"cannot load model {model!r}{where}: {_first_line(error)}") from error
 
 

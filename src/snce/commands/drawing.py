@@ -49,15 +49,15 @@ def _eraser_files(options: GenerateOptions) -> list[Path]:
 
 
 def inputs_of(pipe: Any, options: GenerateOptions) -> dict[str, str]:
-    """What pictures are drawn with: fingerprints of the pipeline's parts and of the eraser files, in 16 hex digits, and
-    the classes that decide the rest. Names do not tell: a path may hold another model by now, or on another machine."""
-    from snce.text.fingerprint import pipeline_fingerprints
+    """What pictures are drawn with: fingerprints of the pipeline's parts, its scheduler and the eraser files, in 16 hex
+    digits, and its class. Names do not tell: a path may hold another model by now, or on another machine."""
+    from snce.text.fingerprint import pipeline_fingerprints, scheduler_fingerprint
 
     files = (hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in _eraser_files(options))
     erasers = {f"eraser {i}": digest for i, digest in enumerate(files, 1)}
     return {
         "pipeline": type(pipe).__name__,
-        "scheduler": type(pipe.scheduler).__name__,
+        "scheduler": scheduler_fingerprint(pipe.scheduler),
         **pipeline_fingerprints(pipe),
         **erasers,
     }

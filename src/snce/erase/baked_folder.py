@@ -87,17 +87,31 @@ def code_file() -> tuple[str, bytes]:
 
 
 def has_our_code(folder: Path) -> bool:
-    """Whether `folder` is a baked pipeline and all code in it is, byte for byte, that of this version of snce."""
+    """Whether `folder` is a baked pipeline, and all code that diffusers would load for it is that of this version of
+    snce, byte for byte.
+
+    diffusers loads FOLDER/COMPONENT/LIBRARY.py where there is such a file, with both names from the index: they must be
+    names, no paths that lead out of the folder.
+    """
     name, code = code_file()
     try:
         index = read_json(folder / "model_index.json", "model_index.json of a pipeline")
     except SnceError:
         return False
-    if not isinstance(index, dict):
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
         return False
+    named = [(part, value[0]) for part, value in index.items() if isinstance(value, list) and value[:1] != [None]]
+    if not all(_is_name(part) and _is_name(library) for part, library in named):
+        return False
+    loaded = {folder / part / f"{library}.py" for part, library in named}
     towers = [part for part, value in index.items() if isinstance(value, list) and value[:1] == [name]]
     ours = {folder / tower / f"{name}.py" for tower in towers}
-    return bool(towers) and set(folder.rglob("*.py")) == ours and all(file.read_bytes() == code for file in ours)
+    found = {*folder.rglob("*.py"), *(file for file in loaded if file.exists())}  # also behind a linked folder
+    return bool(towers) and found == ours and all(file.read_bytes() == code for file in ours)
+
+
+def _is_name(text: Any) -> bool:
+    return isinstance(text, str) and all(part.isidentifier() for part in text.split("."))
 
 
 def copy_pipeline(source: Path, out: Path, index: dict[str, Any], without: Collection[str], card: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from snce.diffusers_folder import without_torchvision_notice
@@ -10,7 +11,7 @@ from snce.text.families import rows_of
 from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from transformers import PreTrainedModel
@@ -35,7 +36,7 @@ def load_encoder(folder: Path, index: Mapping[str, Any], name: str) -> PreTraine
     """The text encoder that a pipeline's folder has under `name`, in the dtype of its files.
 
     Raises:
-        SnceError: there is none, or one that cannot be baked.
+        SnceError: there is none, or one that cannot be baked, is damaged, or is only to be had as pickle.
     """
     if name not in index or index[name][0] is None:
         raise SnceError(f"the model has no {name}, which this eraser is for")
@@ -50,10 +51,16 @@ def load_encoder(folder: Path, index: Mapping[str, Any], name: str) -> PreTraine
 
 
 def load_tokenizer(folder: Path, name: str) -> Any:
-    """The tokenizer of the text encoder `name`."""
+    """The tokenizer of the text encoder `name`.
+
+    Raises:
+        SnceError: it is damaged or missing.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder / name.replace("text_encoder", "tokenizer"))
+    place = folder / name.replace("text_encoder", "tokenizer")
+    with _damage_is_named(place):
+        return AutoTokenizer.from_pretrained(place)
 
 
 def towers_of(
@@ -116,5 +123,15 @@ def _pipeline(folder: Path, index: Mapping[str, Any], encoders: Mapping[str, Pre
 def _read(folder: Path, kind: str) -> PreTrainedModel:
     import transformers
 
-    with without_torchvision_notice():
+    with _damage_is_named(folder), without_torchvision_notice():
         return getattr(transformers, kind).from_pretrained(folder, use_safetensors=True, dtype="auto").eval()
+
+
+@contextmanager
+def _damage_is_named(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    # a missing or damaged file surfaces as nearly any exception of transformers or safetensors
+    except Exception as error:
+        told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise SnceError(f"cannot load {folder}: {told[:200]}") from error

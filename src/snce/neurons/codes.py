@@ -94,6 +94,7 @@ def code_bytes(config: SAEConfig, prompts: int, positions: int) -> int:
 
         ENTRY * prompts * active  +  8 * prompts                  the codes
         + 4 * r * (m + 2 * SLICE + 4 * width) + 48 * r * k        a block of r token positions
+        + 24 * m * q                                              that are of q prompts
 
     with m latents; active = k of a prompt code, min(m, k * positions) of a position code; r about `ROWS`, or one
     prompt. An SAE of thresholds (jumprelu) may have up to m active, and holds a block twice.

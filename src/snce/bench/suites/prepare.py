@@ -14,7 +14,7 @@ from snce.bench.suites.lineup import Studio, chosen_methods
 from snce.bench.suites.prompts import load_prompts
 from snce.bench.suites.report import check_settings, settings_of
 from snce.bench.suites.work import Work
-from snce.text.fingerprint import pipeline_fingerprints
+from snce.text.fingerprint import pipeline_fingerprints, scheduler_fingerprint
 from snce.text.towers import TextTower
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def prepare(
     methods = Studio(pipe, config, eraser, progress, others, styles, sampling.steps).made(names)
     drawing = {
         **asdict(sampling),
-        "scheduler": type(pipe.scheduler).__name__,
+        "scheduler": scheduler_fingerprint(pipe.scheduler),
         "denoiser runs in": "half precision" if device == "cuda" else "full precision",
     }
     settings = settings_of(config, prompts, erased, drawing, panel.describe(), pipeline_fingerprints(pipe))

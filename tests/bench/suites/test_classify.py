@@ -10,6 +10,7 @@ from snce.bench.suites.classify import ImageClassifier, ZeroShot, load_classifie
 from snce.bench.suites.clip import load_clip
 from snce.bench.suites.labels import IMAGENETTE
 from snce.errors import SnceError
+from snce.text.fingerprint import weights_fingerprint
 from tests.bench.suites.tiny import CLASSES, noise, tiny_classifier
 
 PICTURES = [noise(i, 16) for i in range(12)]
@@ -51,6 +52,12 @@ def test_the_classes_of_imagenette_are_found_among_imagenets(tmp_path):
 def test_a_class_that_the_classifier_lacks_is_named(classifier):
     with pytest.raises(SnceError, match="has no class 'tench'"):
         load_classifier(classifier, ("cat", "tench"), "object")
+
+
+@pytest.mark.parametrize("fixture", ["classifier", "clip"])
+def test_other_weights_of_the_same_name_are_told_apart(fixture, request):
+    found = load_classifier(request.getfixturevalue(fixture), ("cat", "dog", "hat"), "object")
+    assert found.describe()["weights"] == weights_fingerprint(getattr(found, "clip", found).model)
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"model_type": "bert"}'])

@@ -16,7 +16,7 @@ OBJECTS, STYLES = ("cat", "dog"), ("joy", "rust")
 def columns(n: int, **given):
     made = {name: [False] * n for name in ("target_after", "kept_after", "style_after", "identical")}
     made |= {"psnr": [20.0] * n, "detail": [""] * n, "kind": ["other"] * n, "text_score_after": [np.nan] * n}
-    made |= given
+    made |= {"concept": [""] * n, **given}
     return {name: np.array(value, dtype=object if isinstance(value[0], str) else None) for name, value in made.items()}
 
 
@@ -50,6 +50,7 @@ def test_accuracies_are_of_the_erased_kind_on_others_and_of_the_other_kind_on_al
     rows = columns(
         4,
         kind=["direct", "direct", "other", "other"],
+        concept=["joy", "cat", "", ""],
         target_after=[True, False, False, False],
         kept_after=[False, True, True, True],
         style_after=[False, False, True, False],
@@ -96,3 +97,14 @@ def test_the_table_says_what_is_incomplete_and_what_is_not_known():
     assert "### imagenette on m, erased: nothing" in table
     assert "| none | 4 | - | - |" in table
     assert "| UCE | 2 of 4 | 50.0 % (25.0 to 75.0) | 15.85 | 1.0 s | 1.7 KB | +25% |" in table
+
+
+def test_what_is_erased_of_a_kind_that_is_not_measured_is_not_known():
+    rows = columns(2, kind=["direct", "direct"], concept=["joy", "cat"], target_after=[False, True])
+    both = values(Figures(("object", "style"), ("joy", "cat"), Labels(OBJECTS, STYLES), 0.6), rows)
+    objects = values(Figures(("object",), ("joy", "cat"), Labels(OBJECTS, STYLES), 0.6), rows)
+    neither = values(
+        Figures(("object",), ("joy",), Labels(OBJECTS, STYLES), 0.6), columns(1, kind=["direct"], concept=["joy"])
+    )
+    assert (both["UA"], objects["UA"]) == (0.5, 0.0)
+    assert np.isnan(neither["UA"])

@@ -65,6 +65,7 @@ def test_saeuron_takes_the_sae_that_it_trains_and_no_other_unet_does(studio, ran
     pipe = load_pipeline(studio.model)
     method = Studio(pipe, config, None).made(["SAeUron"])["SAeUron"]
     assert method.sae.block == "up_blocks.0.attentions.1"
+    assert method.sae.sampling == saeuron_sae.Sampling(2, 3.0, 2)  # as it was trained
     assert (method.sae.sae.config.latents, method.sae.sae.config.k) == (48, 8)
     erasure = method.prepare(pipe, [Concept("church", ("a church",), ("a cat",))])
     assert len(erasure.latents) >= 2

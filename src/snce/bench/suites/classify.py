@@ -10,6 +10,7 @@ import torch
 
 from snce.bench.suites.clip import Clip, first_line, load_clip, quietly
 from snce.errors import SnceError
+from snce.text.fingerprint import weights_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,12 @@ class ImageClassifier:
         return [self.own.get(i, str(self.model.config.id2label[i])) for i in best]
 
     def describe(self) -> dict[str, Any]:
-        return {"classifier": self.name, "how": f"top-1 of {len(self.model.config.id2label)} classes"}
+        how = f"top-1 of {len(self.model.config.id2label)} classes"
+        return {"classifier": self.name, "weights": self.weights, "how": how}
+
+    @cached_property
+    def weights(self) -> str:
+        return weights_fingerprint(self.model)
 
 
 def _synonyms(text: str) -> set[str]:
@@ -87,7 +93,8 @@ class ZeroShot:
         return [self.labels[i] for i in best]
 
     def describe(self) -> dict[str, Any]:
-        return {"classifier": self.clip.name, "how": f"CLIP, nearest of {len(self.labels)} texts {self.template!r}"}
+        how = f"CLIP, nearest of {len(self.labels)} texts {self.template!r}"
+        return {"classifier": self.clip.name, "weights": self.clip.weights, "how": how}
 
 
 def load_classifier(name: str, labels: tuple[str, ...], kind: str, device: str = "cpu") -> Classifier:

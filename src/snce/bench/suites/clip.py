@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from snce.errors import SnceError
+from snce.text.fingerprint import weights_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +26,11 @@ class Clip:
     name: str
     model: Any
     processor: Any
+
+    @cached_property
+    def weights(self) -> str:
+        """Fingerprint: a folder may get others under the same name."""
+        return weights_fingerprint(self.model)
 
     @torch.no_grad()
     def images(self, images: Sequence[Image]) -> Tensor:

@@ -47,15 +47,17 @@ class Figures:
         return found
 
     def _accuracies(self, rows: Columns) -> dict[str, np.ndarray]:
-        """UA: what is erased is not seen any more, of the prompts that ask for it. IRA: the class of the same kind is
-        right, of the other prompts. CRA: the class of the other kind is right, of all prompts (as the code of
-        UnlearnCanvas averages)."""
+        """UA: what is erased is not seen any more, of the prompts that ask for it; it is not known where its kind,
+        object or style, is not measured. IRA: the class of the same kind is right, of the other prompts. CRA: the class
+        of the other kind is right, of all prompts (as the code of UnlearnCanvas averages)."""
         direct = rows["kind"] == "direct"
         right = {"object": rows["kept_after"], "style": rows["style_after"]}
         kinds = [k for k, classes in (("object", self.labels.objects), ("style", self.labels.styles))
                  if k in self.measures and (not self.erased or set(self.erased) & set(classes))]  # fmt: skip
+        told = [c for k, classes in (("object", self.labels.objects), ("style", self.labels.styles))
+                if k in self.measures for c in classes]  # fmt: skip
         found = {
-            "UA": ~rows["target_after"][direct],
+            "UA": ~rows["target_after"][direct & np.isin(rows["concept"], told)],
             "IRA": np.concatenate([np.empty(0, bool), *(right[k][~direct] for k in kinds)]),
         }
         other = [k for k in ("object", "style") if k in self.measures and k not in kinds]

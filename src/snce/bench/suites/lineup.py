@@ -97,7 +97,7 @@ class Studio:
         sae, origin = load_sae(self.config.unet_sae)
         if origin.fingerprint != weights_fingerprint(self.pipe.unet):
             raise SnceError(f"the SAE in {self.config.unet_sae} was trained inside another UNet than this model's")
-        return UNetSAE(sae, origin.module, Sampling())
+        return UNetSAE(sae, origin.module, Sampling(**origin.training.get("sampling", {})))
 
     def ours(self) -> Method:
         if self.eraser is None:

@@ -40,7 +40,8 @@ def text_scores(clip: Clip, images: Sequence[Image], texts: Sequence[str]) -> li
 
 def describe_text_scores(clip: Clip) -> dict[str, Any]:
     _torchmetrics("torchmetrics")
-    return {"library": f"torchmetrics {metadata.version('torchmetrics')}", "model": clip.name}
+    library = f"torchmetrics {metadata.version('torchmetrics')}"
+    return {"library": library, "model": clip.name, "weights": clip.weights}
 
 
 class Inception:

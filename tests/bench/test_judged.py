@@ -139,7 +139,7 @@ def test_neighbours_are_the_nearest_names_that_are_not_erased(erased, bench, lab
     text = laboratory.pipe.encode_prompt([f"a {name}" for name in names], "cpu", 1, False)[0].detach()
     last = text[:, -1].double() - text[:, -1].double().mean(0)
     directions = (last / last.norm(dim=1, keepdim=True)).numpy()
-    found = bench.neighbours(erased)
+    found = bench.neighbours(Cell("none", None, tuple(erased)))
     assert list(found) == objects
     for concept, near in found.items():
         likeness = dict(zip(names, (directions @ directions[names.index(concept)]).tolist(), strict=True))
@@ -149,4 +149,4 @@ def test_neighbours_are_the_nearest_names_that_are_not_erased(erased, bench, lab
 
 
 def test_a_style_has_no_neighbours(bench):
-    assert bench.neighbours(["twemoji"]) == {}
+    assert bench.neighbours(Cell("none", None, ("twemoji",))) == {}

@@ -12,6 +12,7 @@ from snce.bench.summary import VALIDATION_STYLES, groups
 from snce.demo.table import validation_concepts
 from snce.emblem.concepts import load_concept
 from snce.emblem.vocabulary import vocabulary
+from snce.errors import SnceError
 
 NEAR = {"cigarette": ["pencil", "candle"], "bomb": ["fire"]}
 
@@ -83,6 +84,25 @@ def test_concepts_that_chose_settings_are_not_reported_on():
         assert not any(kept_back & set(name.split(SEPARATOR)) for name in members)
     assert len(summed_up["One concept at a time"]) == 24 + 7
     assert sum(bool(vocabulary().objects[c].harmful) for c in concepts if c in vocabulary().objects) >= 12
+
+
+def test_pairs_take_their_partner_from_those_that_are_given():
+    given = kinds(precision_prompts(["cigarette"], NEAR, partners=NEAR))
+    anything = kinds(precision_prompts(["cigarette"], NEAR))
+    assert {o for p in given["pair"] for o in p.objects} == {"cigarette", *NEAR["cigarette"]}
+    assert len({o for p in anything["pair"] for o in p.objects}) > 4
+    assert given["direct"] == anything["direct"]
+
+
+def test_a_run_by_looks_has_objects_only_and_two_batches_of_prompts_for_each():
+    cells = all_cells(BenchConfig(look_alikes=True, sets="1"), ["none"])
+    assert {cell.erased for cell in cells} == {(c,) for c in default_concepts() if c in vocabulary().objects}
+    assert all(cell.look_alikes and sum(vars(cell.sizes).values()) == 32 for cell in cells)
+    assert all("look-alikes" in cell.key for cell in cells)
+    together = all_cells(BenchConfig(look_alikes=True, sets="5"), ["none"])
+    assert {(cell.sizes.neighbour, cell.sizes.other) for cell in together} == {(2, 0)}
+    with pytest.raises(SnceError, match="'twemoji' is a style"):
+        all_cells(BenchConfig(look_alikes=True, concepts="bomb,twemoji"), ["none"])
 
 
 @pytest.mark.parametrize(

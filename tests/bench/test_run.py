@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from snce.bench import cells as cells_of_bench
 from snce.bench import lineup, plan
 from snce.bench.cells import MAKERS, Bench, Cell
 from snce.bench.execute import train_shared
 from snce.bench.methods.uce import UCE
+from snce.bench.near import by_name
+from snce.bench.prompts import Sizes
 from snce.bench.rows import SEPARATOR, read_rows
 from snce.bench.summary import group_stamps
 from snce.engines.shards import shard
@@ -170,6 +173,21 @@ def test_what_methods_share_is_trained_for_sets_too(tmp_path, monkeypatch):
     assert made == ["alone", "sets"]
 
 
+def test_a_run_by_looks_is_told_by_the_same_measures(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells_of_bench, "by_looks", lambda lab, *_: by_name(lab))  # what is drawn: test_near.py
+    monkeypatch.setattr(plan, "look_alike_sizes", lambda _: Sizes(2, 0, 0, pair=3, neighbour=3, other=0))
+    options = ("--no-tune", "--methods", "SNCE", "--concepts", "bomb", "--look-alikes")
+    assert bench(tmp_path, *options) == 0
+    columns, _ = read_rows([tmp_path / "results.parquet"])
+    ours = columns["method"] == "SNCE"
+    assert [str(kind) for kind in columns["kind"][ours]] == ["direct"] * 2 + ["pair"] * 3 + ["neighbour"] * 3
+    head = next(line for line in (tmp_path / "table.md").read_text().splitlines() if "kept: neighbours" in line)
+    assert "harmonic mean" in head
+    assert "synonym" not in head
+    assert "others" not in head
+    assert parts(tmp_path) == {"none__default__bomb__look-alikes", "SNCE__default__bomb__look-alikes"}
+
+
 def test_ablations_are_tabled_on_any_concepts(tmp_path):
     assert bench(tmp_path, "--no-tune", "--methods", "SNCE, neurons: 2", "--concepts", "bomb,bomb") == 0
     assert "| **1** |" in (tmp_path / "ablations.md").read_text()
@@ -189,11 +207,13 @@ def test_ablations_are_tabled_on_any_concepts(tmp_path):
         (("--sets", "1,400"), "--sets 400 is too large"),
         (("--sets", "5"), "--sets 5 would leave out --concepts bomb,twemoji"),
         (("--sets", "5,10", "--concepts", "validation"), "--sets 5,10 would leave out --concepts validation"),
+        (("--look-alikes",), "--look-alikes: 'twemoji' is a style"),
         (("--no-tune", "--tuned", "tuned.json"), "--tuned has no effect with --no-tune"),
         (("--shard", "3"), "must be like 3/8"),
         (("--shard", "9/8"), "must be like 3/8"),
         (("--workers", "0"), "at least 1"),
         (("--threshold", "0.5", "--eraser", "x"), "--eraser, --threshold cannot be used with --suite emblem"),
+        (("--suite", "coco", "--look-alikes"), "--sets, --look-alikes cannot be used with --suite coco"),
         (("--suite", "coco", "--no-tune"), "--sets, --tune cannot be used with --suite coco"),
         (("--suite", "i2p", "--sets", "default", "--threshold", "0.1"), "must lie between 0.25"),
     ],

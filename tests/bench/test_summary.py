@@ -129,6 +129,15 @@ def test_tables_say_how_far_ours_is_ahead():
     assert near == "+3.0 (-0.0 to +6.4)"  # the sign of what is rounded away says that zero is between the ends
 
 
+def test_a_measure_that_no_method_has_is_not_in_the_table():
+    nothing_of = {"kept: neighbours": Interval(nan, nan, nan)._asdict()}
+    summary = {"Styles": {"UCE": found(0.5) | nothing_of, "SNCE": found(nan) | nothing_of}}
+    head = markdown(summary).splitlines()[2]
+    assert "kept: neighbours" not in head
+    assert "kept: others" in head  # UCE has it
+    assert "harmonic mean" in markdown({"Styles": {"UCE": found(nan)}}).splitlines()[2]
+
+
 def test_a_method_that_was_measured_on_fewer_sets_says_so():
     summary = {"One concept at a time": {"none": found(0.0, sets=31), "UCE": found(0.9, sets=3)}}
     assert names(markdown(summary).split("### Retained")[0]) == ["UCE (3 of 31 sets)", "none"]
@@ -218,3 +227,14 @@ def test_what_is_no_summary_is_refused(text, tmp_path):
         path.write_text(text)
     with pytest.raises(SnceError, match=r"cannot read|is no summary\.json"):
         read_summary(path)
+
+
+def test_how_far_ours_is_ahead_is_not_told_of_another_result_of_ours():
+    others = {ALONE: {"SNCE": found(0.9), "RECE": found(0.6)}}
+    same = join_summaries({ALONE: {"none": found(0.0), "SNCE": found(0.9)}}, others)
+    assert same[ALONE]["RECE"] == found(0.6)
+    other = join_summaries({ALONE: {"none": found(0.0), "SNCE": found(0.8)}}, others)
+    assert ahead_cell(other[ALONE]["RECE"]) == "-"
+    assert other[ALONE]["RECE"]["harmonic mean"] == found(0.6)["harmonic mean"]
+    without = join_summaries({ALONE: {"none": found(0.0)}}, others)
+    assert without[ALONE]["RECE"] == found(0.6)

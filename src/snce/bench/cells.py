@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from snce.bench.ablations import ABLATIONS
 from snce.bench.judged import Seen, look
-from snce.bench.lineup import FOR_SETS, METHODS, Workshop, setting_of, with_setting
-from snce.bench.prompts import KINDS, Sizes, erased_objects, held_out_synonym, precision_prompts, retained_objects
+from snce.bench.lineup import BASE, FOR_SETS, METHODS, Workshop, setting_of, with_setting
+from snce.bench.near import by_looks, by_name, nearest
+from snce.bench.prompts import KINDS, Sizes, held_out_synonym, precision_prompts
 from snce.bench.recipe import recipe
 from snce.bench.rows import SEPARATOR, Cost, Row
 from snce.demo.grid import contact_sheet
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from snce.text.prompts import Concept
 
 _KIND = "snce-bench-pictures-1"
-NEIGHBOURS = 5
 MAKERS = METHODS | ABLATIONS
 SIZES = Sizes()
 
@@ -46,6 +46,8 @@ class Cell:
     """Of the method's knob; None for the one that it starts from."""
     erased: tuple[str, ...]
     sizes: Sizes = SIZES
+    look_alikes: bool = False
+    """Neighbours are those by looks, not by name, and they are the partners in pairs, too."""
 
     @property
     def together(self) -> bool:
@@ -58,8 +60,8 @@ class Cell:
         erased = self.erased[0]
         if self.together:
             erased += f"-and-{len(self.erased) - 1}-more-{hashlib.sha256(repr(self.erased).encode()).hexdigest()[:8]}"
-        parts = (self.method, "default" if self.setting is None else f"{self.setting:g}", erased)
-        return "__".join(map(slug, parts))
+        parts = [self.method, "default" if self.setting is None else f"{self.setting:g}", erased]
+        return "__".join(map(slug, [*parts, "look-alikes"] if self.look_alikes else parts))
 
 
 class Bench:
@@ -68,29 +70,27 @@ class Bench:
     def __init__(self, folder: Path, progress: bool = False):
         self.folder = folder
         self.workshop = Workshop(folder, progress)
-        self._prompts: dict[tuple[tuple[str, ...], Sizes], list[BenchPrompt]] = {}
+        self._prompts: dict[tuple[tuple[str, ...], Sizes, bool], list[BenchPrompt]] = {}
         self._recipes: dict[tuple[str, float | None, bool], str] = {}
 
     @cached_property
     def _names(self) -> Tensor:
-        """Direction of each object's name at the last position, which has read it all; [objects, d]."""
-        x = self.workshop.lab.tower.encode([f"a {name}" for name in vocabulary().objects])[:, -1]
-        return torch.nn.functional.normalize(x - x.mean(0), dim=1)
+        return by_name(self.workshop.lab)
 
-    def neighbours(self, erased: Sequence[str]) -> dict[str, list[str]]:
-        """Of each erased object, those retained ones whose names' embeddings point most nearly the same way."""
-        names, retained = list(vocabulary().objects), set(retained_objects(erased))
-        near = {}
-        for name in erased_objects(erased):
-            order = (self._names @ self._names[names.index(name)]).argsort(descending=True)
-            near[name] = [names[i] for i in order.tolist() if names[i] in retained][:NEIGHBOURS]
-        return near
+    @cached_property
+    def _looks(self) -> Tensor:
+        return by_looks(self.workshop.lab, self.folder, self.workshop.progress)
+
+    def neighbours(self, cell: Cell) -> dict[str, list[str]]:
+        """Of each erased object of the cell."""
+        return nearest(self._looks if cell.look_alikes else self._names, cell.erased)
 
     def prompts(self, cell: Cell) -> list[BenchPrompt]:
         """Those of all methods on the same concepts are the same."""
-        key = cell.erased, cell.sizes
+        key = cell.erased, cell.sizes, cell.look_alikes
         if key not in self._prompts:
-            self._prompts[key] = precision_prompts(cell.erased, self.neighbours(cell.erased), cell.sizes)
+            near = self.neighbours(cell)
+            self._prompts[key] = precision_prompts(cell.erased, near, cell.sizes, near if cell.look_alikes else None)
         return self._prompts[key]
 
     def stamp(self, cell: Cell) -> str:
@@ -137,7 +137,8 @@ class Bench:
 
     def _before(self, cell: Cell, prompts: Sequence[BenchPrompt]) -> tuple[Tensor, Seen]:
         lab = self.workshop.lab
-        path = self.folder / "before" / f"{Cell('none', None, cell.erased).key}-{len(prompts)}.safetensors"
+        own = replace(cell, method=BASE, setting=None)
+        path = self.folder / "before" / f"{own.key}-{len(prompts)}.safetensors"
         stamp = f"{lab.fingerprint} {[(p.text, p.seed) for p in prompts]}"
         pictures = kept_tensors(path, _KIND, stamp, lambda: {"pictures": draw(lab.pipe, prompts)})["pictures"]
         return pictures, look(lab.judge, pictures, prompts)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from snce.bench.bootstrap import Interval
 from snce.bench.costs import COST_FIGURES
-from snce.bench.lineup import BASE
+from snce.bench.lineup import BASE, OURS
 from snce.bench.measures import MEASURES
 from snce.bench.summary import AHEAD, BASIS, BY_SET, SETS, STAMP
 from snce.errors import SnceError
@@ -43,6 +43,15 @@ def _checked(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_NOT_TOLD = {AHEAD: Interval(*(float("nan"),) * 3)._asdict()}
+
+
+def _same_ours(own: dict[str, Any], methods: dict[str, Any]) -> bool:
+    """Whether ours has the same harmonic mean in both, or is in one only."""
+    figures = [group[OURS]["harmonic mean"]["value"] for group in (own, methods) if OURS in group]
+    return len(set(figures)) < 2
+
+
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
@@ -65,6 +74,9 @@ def check_joinable(stamps: Mapping[str, str], others: dict[str, Any]) -> None:
 def join_summaries(own: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
     """`own` with those methods of `others` that it does not have, group by group, and groups that only `others` has.
 
+    How far ours is ahead of a method of `others` is left out where ours has come out otherwise in `own`: it was told of
+    the other run's.
+
     Raises:
         SnceError: they cannot be joined: see `check_joinable`.
     """
@@ -72,5 +84,5 @@ def join_summaries(own: dict[str, Any], others: dict[str, Any]) -> dict[str, Any
     joined = {title: dict(own.get(title, {})) for title in (*others, *own)}
     for title, methods in others.items():
         for name, found in methods.items():
-            joined[title].setdefault(name, found)
+            joined[title].setdefault(name, found if _same_ours(own.get(title, {}), methods) else found | _NOT_TOLD)
     return joined

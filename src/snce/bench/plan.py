@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from snce.bench.config import BenchConfig
 
-_DEFAULT = "default"
+_DEFAULT, _VALIDATION = _LISTS = ("default", "validation")
 TOGETHER = (1, 5, 10, 25)
 """How many concepts a full run erases together."""
 
@@ -64,20 +64,39 @@ def sizes_for(count: int) -> Sizes:
     return Sizes(direct=n, synonym=n, sentence=n, pair=n, neighbour=2, other=48)
 
 
+def look_alike_sizes(count: int) -> Sizes:
+    """Prompts of a run by looks; those of one concept add up to two batches."""
+    n = max(2, 24 // count)
+    direct, pair, neighbour = (8, 12, 12) if count == 1 else (n, n, 2)
+    return Sizes(direct, synonym=0, sentence=0, pair=pair, neighbour=neighbour, other=0)
+
+
 def all_cells(config: BenchConfig, methods: Sequence[str]) -> list[Cell]:
     """Every method on every set of concepts.
 
     Raises:
-        SnceError: an unknown concept, none at all, or sizes that are no numbers, too large, or leave concepts out.
+        SnceError: an unknown concept, none at all, a style by its looks, or sizes that are no numbers, too large, or
+            leave concepts out.
     """
-    sets = concept_sets(_concepts(config.concepts), _set_sizes(config))
-    return [Cell(m, None, erased, sizes_for(len(erased))) for erased in sets for m in methods]
+    concepts, looks = _concepts(config.concepts), config.look_alikes
+    if looks:
+        concepts = _objects(concepts, strict=config.concepts.strip() not in _LISTS)
+    sets, sizes = concept_sets(concepts, _set_sizes(config)), look_alike_sizes if looks else sizes_for
+    return [Cell(m, None, erased, sizes(len(erased)), looks) for erased in sets for m in methods]
+
+
+def _objects(concepts: Sequence[str], strict: bool) -> list[str]:
+    """Without the styles, which nothing looks like; strict: there may be none."""
+    styles = [name for name in concepts if name in vocabulary().styles]
+    if strict and styles:
+        raise SnceError(f"--look-alikes: {styles[0]!r} is a style, and no object looks like a style")
+    return [name for name in concepts if name not in styles]
 
 
 def _concepts(text: str) -> list[str]:
     if text.strip() == _DEFAULT:
         return default_concepts()
-    if text.strip() == "validation":
+    if text.strip() == _VALIDATION:
         return validation_concepts()
     concepts = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not concepts:
@@ -90,7 +109,7 @@ def _concepts(text: str) -> list[str]:
 def _set_sizes(config: BenchConfig) -> Sequence[int]:
     all_of_it = config.concepts.strip() == _DEFAULT
     if config.sets.strip() == _DEFAULT:
-        return TOGETHER if all_of_it else (1,)
+        return TOGETHER if all_of_it and not config.look_alikes else (1,)
     try:
         sizes = [int(n) for n in config.sets.split(",")]
     except ValueError:

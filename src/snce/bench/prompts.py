@@ -36,7 +36,7 @@ class BenchPrompt:
     kind: str
     """direct: the concept's name in a plain caption. synonym: a word for it that no prompt of a method has. sentence: a
     new sentence around the name. pair: the concept beside a partner. other: what was not erased. neighbour: the objects
-    whose names lie nearest to the concept's."""
+    that lie nearest to the concept, by name or by looks."""
     concept: str
     """The erased concept that the prompt is about; "" where it is about none."""
     text: str
@@ -81,12 +81,19 @@ def retained_objects(erased: Sequence[str]) -> list[str]:
 
 
 def precision_prompts(
-    erased: Sequence[str], neighbours: Mapping[str, Sequence[str]], sizes: Sizes = Sizes()
+    erased: Sequence[str],
+    neighbours: Mapping[str, Sequence[str]],
+    sizes: Sizes = Sizes(),
+    partners: Mapping[str, Sequence[str]] | None = None,
 ) -> list[BenchPrompt]:
     """The prompts for a set of erased concepts, objects or styles: the same on every machine.
 
     Every prompt has its own seed, so that figures average over prompts and noise alike. Object prompts name a style or
     not, as captions do; a retained picture's style counts where its prompt names one.
+
+    Args:
+        neighbours: of each erased object.
+        partners: objects that each erased object is paired with; left out, any that is not erased.
     """
     words = vocabulary()
     rng = Random(f"bench {sorted(erased)}")
@@ -125,7 +132,7 @@ def precision_prompts(
         for _ in range(sizes.sentence):
             add("sentence", concept, sentence(concept), [concept], style_of([concept]))
         for _ in range(sizes.pair):
-            names = rng.sample([concept, rng.choice(free_objects)], 2)
+            names = rng.sample([concept, rng.choice(partners[concept] if partners else free_objects)], 2)
             add("pair", concept, beside(*names), names, style_of(names))
         for i in range(sizes.neighbour):
             name = neighbours[concept][i % len(neighbours[concept])]

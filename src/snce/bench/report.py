@@ -46,9 +46,8 @@ def write_report(
         "erasure, retention and pair precision. The Fréchet distance is taken in the judge's feature space.</p>",
         tables(markdown(summary)),
         *(plotted(caption, plot) for caption, plot in plots),
-        "<h2>Pictures</h2><p>Upper row: before. Lower row: with the concept erased. From left to right, two of each: "
-        "direct prompts; synonyms, where the concept has one; new sentences; pairs; other objects; neighbours, of "
-        "objects.</p>",
+        "<h2>Pictures</h2><p>Upper row: before. Lower row: with the concept erased. From left to right, two of each "
+        "kind that there is: direct prompts; synonyms; new sentences; pairs; other objects; neighbours.</p>",
     ]
     groups: dict[tuple[str, ...], list[Strip]] = {}
     for strip in strips:

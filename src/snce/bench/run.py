@@ -45,9 +45,9 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     earlier = read_tuned(config.tuned) if config.tuned else {}
     crew = Crew(config.workers, config.engine)
     bench = Bench(config.out, progress=True)
-    if others:  # what cannot be joined is refused before the work, too
-        one_each = {SEPARATOR.join(cell.erased): cell for cell in cells}
-        check_joinable(group_stamps({erased: bench.stamp(cell) for erased, cell in one_each.items()}), others)
+    one_each = {SEPARATOR.join(cell.erased): cell for cell in cells}
+    # what cannot be joined is refused before the work, too; prompts by looks are made here, not by a worker
+    check_joinable(group_stamps({erased: bench.stamp(cell) for erased, cell in one_each.items()}), others)
     train_shared(bench, methods, crew, console)
     if config.tune:
         cells = tune(bench, cells, crew, console, earlier)

@@ -133,11 +133,11 @@ def _stamp(by_set: Mapping[str, str]) -> str:
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """An overview if there is more than one group, then one table per group, the best harmonic mean first; at the end
-    what happens to retained pictures, in the first group."""
+    """An overview if there is more than one group, then one table per group, the best harmonic mean first, without the
+    measures that no method has; at the end what happens to retained pictures, in the first group."""
     tables = [overview(summary)] if len(summary) > 1 else []
     for title, methods in summary.items():
-        first, *others = COLUMNS
+        first, *others = (c for c in COLUMNS if c == COLUMNS[0] or any(_measured(f, c) for f in methods.values()))
         head = ("method", "setting", first, f"{OURS} ahead by", *others, "to prepare", "size", "time")
         lines = [f"### {title}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for name, found in sorted(methods.items(), key=lambda item: -_rank(item[1])):
@@ -152,6 +152,10 @@ def markdown(summary: dict[str, Any]) -> str:
             tables.append(f"Pictures that the shares rest on, by kind of prompt: {counts}.")
     tables.append(changes(*next(iter(summary.items()))))
     return "\n\n".join(tables) + "\n"
+
+
+def _measured(found: dict[str, Any], column: str) -> bool:
+    return isfinite(Interval(**found[column]).value)
 
 
 def overview(summary: dict[str, Any]) -> str:

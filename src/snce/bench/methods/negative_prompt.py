@@ -22,8 +22,9 @@ class NegativePrompt:
     """prediction = neg + g (c - neg): the concept stands where the unconditional prediction stood.
 
     The same for epsilon and v, being linear. Several concepts: their names are joined by commas into one negative
-    prompt, behind the user's own if there is one. Prompts must be encoded while the erasure is attached. Without
-    guidance (guidance scale 1 or less) a negative prompt has no effect, and neither has this.
+    prompt, behind the user's own if there is one; the tokenizer cuts off what does not fit. Prompts must be encoded
+    while the erasure is attached. Without guidance (guidance scale 1 or less) a negative prompt has no effect, and
+    neither has this.
     """
 
     name: ClassVar[str] = "negative-prompt"

@@ -32,14 +32,14 @@ class SAeUron:
         mu(i, t, c) / sum_j mu(j, t, c) - mu(i, t, not c) / sum_j mu(j, t, not c),
 
     mu the mean activation over pictures and places. At inference a latent that was chosen for the step, where it is
-    above its mean over all pictures, becomes gamma * mu(i, t, c) * z, and the SAE's error is added back: x' = x +
-    decode(z') - decode(z). Both halves of a guided call are edited, as in the published code. Activations are inside
-    the network, so the prediction type does not matter. An inference step uses the statistics of the nearest timestep
-    that was harvested.
+    above its mean over the concept's and the neutral pictures, becomes gamma * mu(i, t, c) * z, and the SAE's error is
+    added back: x' = x + decode(z') - decode(z). Both halves of a guided call are edited, as in the published code.
+    Activations are inside the network, so the prediction type does not matter. An inference step uses the statistics
+    of the nearest timestep that was harvested.
 
     mu is in the SAE's units: here activations are divided by the root mean square norm, so that mu is smaller and
     gamma must be larger than where activations are raw. Several concepts: the union of their latents; one that
-    several of them chose gets the lowest factor.
+    several of them chose gets the lowest factor and the lowest of these means.
     """
 
     name: ClassVar[str] = "saeuron"
@@ -84,7 +84,7 @@ class SAeUron:
             with_it = mean_codes(pipe, sae, concept.targets[: self.prompts], seed + 1 + i, self.progress)
             chosen = scores(with_it, without).topk(self.features, dim=1).indices
             factor.scatter_reduce_(1, chosen, (self.gamma * with_it).gather(1, chosen), "amin")
-            bar.scatter_(1, chosen, ((with_it + without) / 2).gather(1, chosen))
+            bar.scatter_reduce_(1, chosen, ((with_it + without) / 2).gather(1, chosen), "amin")
         used = (bar < torch.inf).any(0).nonzero()[:, 0]
         timesteps = Sampler(pipe, sae.sampling.steps, sae.sampling.guidance).scheduler.timesteps.cpu()
         return SAeUronErasure(sae, timesteps, used, factor[:, used], bar[:, used])

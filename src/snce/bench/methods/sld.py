@@ -34,7 +34,8 @@ class SLD:
     All four are stated in epsilon. For a model that predicts v, differences of v are multiplied by alpha_t (mu
     compares them with constants, and nu adds up those of different timesteps), and gamma is divided by alpha_t again.
     The concept's prediction costs half a UNet call more. Several concepts: one safety prompt, their names joined by
-    commas, as the published safety concept is a list. Without guidance, u is the prediction for the empty prompt.
+    commas, as the published safety concept is a list; the tokenizer cuts off what does not fit. Without guidance, u is
+    the prediction for the empty prompt.
     """
 
     name: ClassVar[str] = "sld"

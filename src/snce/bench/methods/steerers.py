@@ -29,9 +29,10 @@ class ConceptSteerers:
     edit is the same for every prompt.
 
     The authors' prompt is a list of keywords ("violence, blood"); here it is the names of the concepts, joined by
-    commas. Their SAE reads layer 9 of CLIP; here it reads the tower that the denoiser reads, as all SAEs of this
-    benchmark, and leaves begin-of-text alone. Their script also adds the opposite to the negative prompt's embedding,
-    a second guidance against the concept; it is left out, since no other method has it.
+    commas; the tokenizer cuts off what does not fit. Their SAE reads layer 9 of CLIP; here it reads the tower that the
+    denoiser reads, as all SAEs of this benchmark, and leaves begin-of-text alone. Their script also adds the opposite
+    to the negative prompt's embedding, a second guidance against the concept; it is left out, since no other method has
+    it.
     """
 
     name: ClassVar[str] = "steerers"

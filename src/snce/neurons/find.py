@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CARRIES = 0.9
 """A neuron that fires in fewer of the target prompts than this carries a part of the concept only: the SAE writes the
-rest with other latents, and switching off the one seldom erases it all (docs/concepts.md has figures)."""
+rest with other latents, and switching off the one leaves it more often beside other things (the README has figures)."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def find_bytes(config: SAEConfig, prompts: int, positions: int) -> int:
 
     The codes of so many different prompts (`code_bytes`), the statistics of one concept at a time (`stats_bytes`), and
     64 bytes a prompt. The indices in `concepts` are the caller's. It counts tensors: with what the allocator keeps and
-    the buffers of the product, the process held three times as much with 30,000 prompts (docs/speed.md).
+    the buffers of the product, the process held nearly three times as much with 30,000 prompts (docs/speed.md).
     """
     return code_bytes(config, prompts, positions) + stats_bytes(config.latents) + 64 * prompts
 

@@ -14,6 +14,7 @@ from PIL import Image
 from snce import checkpoint as checkpoints
 from snce import cli
 from snce.cli import COMMANDS, main
+from snce.commands.train import source_of
 from snce.erase.eraser import ConceptEraser
 from snce.pipelines import load_pipeline
 from snce.sae.formats import load_sae
@@ -27,6 +28,30 @@ def test_training_writes_an_sae_that_knows_where_it_comes_from(studio):
     assert origin.pipeline == "StableDiffusionPipeline"
     assert origin.training["prompts"] == 4 * len(NEUTRALS + TARGETS)
     assert set(origin.metrics) == {"fvu", "l0", "dead", "threshold_f1"}
+
+
+def test_what_is_given_away_tells_nothing_of_the_folders_that_it_was_made_in(studio):
+    sae, origin = load_sae(studio.sae)
+    assert origin.training["source"] == studio.prompts.name
+    eraser = ConceptEraser.load(studio.eraser)
+    files = (studio.sae / "sae.safetensors", studio.eraser, studio.eraser.with_suffix(".md"))
+    cards = (card.content.encode() for card in (sae.generate_model_card(), eraser.generate_model_card()))
+    for content in (*(file.read_bytes() for file in files), *cards):
+        assert str(studio.prompts.parent).encode() not in content
+
+
+@pytest.mark.parametrize(
+    ("prompts", "told"),
+    [
+        ("/home/alice/some prompts.txt", "some prompts.txt"),
+        ("runs/captions.csv:caption", "captions.csv:caption"),
+        ("/home/alice/captions.CSV:what/for", "captions.CSV:what/for"),
+        ("captions.csv", "captions.csv"),
+        (None, "emblem captions"),
+    ],
+)
+def test_of_the_prompts_an_sae_tells_the_file_and_the_column(prompts, told):
+    assert source_of(prompts) == told
 
 
 def test_finding_writes_an_eraser_with_its_card_and_plot(studio):

@@ -9,6 +9,7 @@ import pytest
 
 from snce.cli import main
 from snce.erase.eraser import ConceptEraser
+from snce.sae.formats import load_sae
 from snce.text.towers import TextTower
 from tests.pipelines.families import FAMILIES
 from tests.studio import SMALL
@@ -88,3 +89,23 @@ def test_a_tower_is_chosen_by_its_place(made):
         TextTower.from_pipeline(pipe)
     with pytest.raises(ValueError, match="no tower 'text_encoder_9'"):
         TextTower.from_pipeline(pipe, "text_encoder_9")
+
+
+def test_a_foreign_sae_is_brought_in_for_the_tower_that_is_named(made, studio, tmp_path, capsys):
+    theirs, model = str(tmp_path / "theirs"), str(made / "model")
+    assert main(["convert", str(made / "saes" / PLACES[1]), theirs, "--to", "saelens"]) == 0
+    back = ["convert", theirs, str(tmp_path / "back"), "--to", "snce", "--model", model, "--prompts"]
+    back.append(str(studio.prompts))
+    for more, says in (
+        ([], f"StableDiffusionXLPipeline has several towers: say which one the SAE reads, by --place and one of "
+             f"{', '.join(PLACES)}"),
+        (["--place", "text_encoder_9"], f"has no tower 'text_encoder_9'; it has {', '.join(PLACES)}"),
+        (["--place", PLACES[0]], f"this SAE was trained on {PLACES[1]} of"),
+    ):  # fmt: skip
+        capsys.readouterr()
+        assert main([*back, *more]) == 2
+        assert says in capsys.readouterr().err
+    assert main([*back, "--place", PLACES[1]]) == 0
+    (_, before), (_, after) = load_sae(made / "saes" / PLACES[1]), load_sae(tmp_path / "back")
+    assert (after.fingerprint, after.tower, after.module) == (before.fingerprint, before.tower, before.module)
+    assert f"{after.tower}.{after.module}" == PLACES[1]

@@ -77,6 +77,18 @@ def test_the_neuron_of_a_concept_is_found_in_an_sae_that_was_brought_in(studio, 
     assert entry["recall"] - entry["false_fires"] > 0.8
 
 
+@pytest.mark.parametrize("library", ["saelens", "sparsify"])
+def test_where_an_sae_of_ours_is_wanted_it_is_told_how_to_bring_a_foreign_one_in(
+    library, studio, position_code, tmp_path, capsys
+):
+    theirs = tmp_path / "theirs"
+    convert(position_code, theirs, "--to", library)
+    for command in ([*find(studio, tmp_path / "e.safetensors"), "--sae", str(theirs)], ["inspect", str(theirs)]):
+        capsys.readouterr()
+        assert main(command) == 2
+        assert f"bring it in with `snce convert {theirs} OUT --to snce --model MODEL`" in capsys.readouterr().err
+
+
 def test_the_table_says_how_well_a_foreign_sae_fits_the_model(studio, position_code, tmp_path, capsys):
     convert(position_code, tmp_path / "out", "--to", "saelens")
     capsys.readouterr()
@@ -117,6 +129,17 @@ def test_options_that_would_do_nothing_are_refused(studio, tmp_path, complaint):
     for option in (("--model", studio.model), ("--prompts", tmp_path / "none.txt")):
         told = complaint(studio.sae, tmp_path / "out", "--to", "saelens", *option)
         assert "--model and --prompts are for an SAE of another library" in told
+    told = complaint(studio.sae, tmp_path / "out", "--to", "saelens", "--place", "text_encoder.final_layer_norm")
+    assert "--place is for an SAE of another library" in told
+
+
+def test_an_out_that_cannot_be_written_is_noticed_before_any_work(studio, tmp_path, complaint):
+    convert(studio.sae, tmp_path / "theirs", "--to", "saelens")
+    (tmp_path / "file").write_text("kept")
+    # the model is not even looked at
+    command = (tmp_path / "theirs", tmp_path / "file" / "back", "--to", "snce", "--model", "no-such-model")
+    assert "cannot write to" in complaint(*command, "--prompts", studio.prompts)
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_sources_that_are_none(studio, position_code, tmp_path, complaint):

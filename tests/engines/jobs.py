@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 from snce.commands import harvest
 from snce.errors import SnceError
@@ -49,3 +50,46 @@ class MortalWorker(harvest._Worker):
         if number == FATAL:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(number, tokens)
+
+
+# -- work that is interrupted ------------------------------------------------------------------------------------------
+
+
+def busy(*_: object) -> None:
+    """Get a Ctrl-C, say "busy", and never end."""
+    signal.raise_signal(signal.SIGINT)
+    print("busy", flush=True)
+    threading.Event().wait()
+
+
+class Endless:
+    """An argument that never arrives: whoever unpickles it is busy."""
+
+    def __reduce__(self) -> tuple:
+        return busy, ()
+
+
+def only_the_first(number: int) -> int:
+    if number > 0:
+        busy()
+    return number
+
+
+def half_a_result(number: int) -> bytes:
+    """What a process returns that stops within sending it."""
+    from multiprocessing.connection import Connection
+
+    def send(self: Connection, data: bytes) -> None:
+        os.write(self.fileno(), bytes(data[: len(data) // 2]))
+        busy()
+
+    Connection._send = send  # pyright: ignore[reportAttributeAccessIssue]
+    return bytes(number)
+
+
+class BusyWorker(harvest._Worker):
+    """A worker of `snce harvest` that encodes the first block only."""
+
+    @classmethod
+    def encode(cls, number, tokens):
+        return super().encode(only_the_first(number), tokens)

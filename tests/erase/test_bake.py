@@ -17,6 +17,7 @@ from transformers import AutoModel, CLIPTextModel
 from snce import load_pipeline
 from snce.erase.bake import bake
 from snce.erase.baked_folder import code_file, has_our_code, read_index
+from snce.erase.baked_readme import render_readme
 from snce.errors import SnceError
 from snce.text.towers import TextTower
 from tests.examples import encode, eraser_for, picture, same_bits, tiny_pipeline
@@ -204,6 +205,15 @@ def test_the_folder_says_what_was_baked(baked, files, both):
     assert all(f"| {concept} |" in readme for concept in both.concepts)
     assert "Negative prompts are edited too" in readme
     assert hashlib.sha256(code_file()[1]).hexdigest() in readme
+
+
+def test_the_readme_names_a_model_on_the_hub_as_its_base_and_no_folder_of_this_machine(
+    tmp_path, model, files, baked, monkeypatch
+):
+    monkeypatch.chdir(model.parents[1])
+    local = bake(f"{model.parent.name}/{model.name}", files, tmp_path / "out")  # looks like OWNER/NAME
+    assert "base_model" not in (local / "README.md").read_text()
+    assert "\nbase_model: alice/model\n" in render_readme("alice/model", baked, ["text_encoder"])
 
 
 def test_the_folder_holds_the_model_s_files_but_no_plain_encoder_and_no_pickle(baked, model):

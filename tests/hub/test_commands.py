@@ -138,6 +138,13 @@ def test_what_cannot_be_pushed_is_told_before_the_hub_is_asked(arguments, says, 
     assert hub.requests == []
 
 
+def test_a_name_on_the_hub_is_no_markup(snce, hub):
+    code, _, errors = snce("inspect", "hf://alice/erasers@[/b]/e.safetensors")
+    assert code == 2
+    assert "'b]/e.safetensors' is no name for a file on the hub" in errors
+    assert hub.requests == []
+
+
 def test_pushing_tells_where_a_pull_request_is(studio, snce, hub):
     hub.make("bob/erasers", {"gun.safetensors": b"old"})
     code, out, _ = snce("push", studio.eraser, "bob/erasers", "--pull-request", "--base-model", "bob/model")

@@ -152,3 +152,15 @@ def test_a_readme_with_a_broken_header_is_left_alone(hub):
     with pytest.raises(SnceError, match=r"header of README\.md"):
         push(random_eraser(1), hub)
     assert set(hub.files("alice/erasers")) == {".gitattributes", "README.md"}
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "says"), [(None, 'push_to_hub=True needs repo_id="OWNER/NAME"'), ("erasers", "write OWNER/NAME")]
+)
+def test_where_saving_cannot_push_nothing_is_written(repo_id, says, hub, tmp_path):
+    options = {"token": TOKEN, "endpoint": hub.url}
+    with pytest.raises(SnceError) as excinfo:
+        random_eraser(1).save_pretrained(tmp_path / "erasers", repo_id=repo_id, push_to_hub=True, **options)
+    assert says in sentence(excinfo)
+    assert list(tmp_path.iterdir()) == []
+    assert hub.requests == []

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from snce.commands.console import quiet_libraries, stderr, stdout
+from snce.commands.console import quiet_libraries, status, stdout
 
 DESCRIPTION = """\
 Write a copy of a model, as a diffusers folder, whose text encoders carry the erasers in themselves: whoever loads it
@@ -46,7 +46,7 @@ def run_bake(options: BakeOptions) -> None:
         SnceError: see `snce.erase.bake.bake`; an eraser that is not to be had from the hub.
     """
     erasers = eraser_files(options)
-    with stderr().status(f"baking {options.model}"):
+    with status(f"baking {options.model}"):
         quiet_libraries()
         from snce.erase.bake import bake
 

@@ -7,6 +7,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from snce.errors import SnceError
 from snce.temporaries import temporary_file
@@ -16,17 +17,24 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from rich.status import Status
+
 
 def stdout() -> Console:
     """For results. Made anew each time: it must write to the `sys.stdout` of now."""
     _escape(sys.stdout)
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)  # a name may have a word between colons
 
 
 def stderr() -> Console:
     """For errors, warnings and notes."""
     _escape(sys.stderr)
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
+
+
+def status(text: str) -> Status:
+    """A spinner beside `text`, while someone watches and work is done. Shown as it is: names in it are no markup."""
+    return stderr().status(Text(text))
 
 
 def _escape(stream: Any) -> None:
@@ -49,7 +57,7 @@ def open_pipeline(model: str, device: str = "cpu") -> Any:
     Raises:
         SnceError: the model cannot be loaded, or there is no such device.
     """
-    with stderr().status(f"loading {model}"):
+    with status(f"loading {model}"):
         quiet_libraries()
         from snce.pipelines import load_pipeline
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from snce.commands.console import check_folder, open_pipeline, stderr, stdout
+from snce.commands.console import check_folder, open_pipeline, status, stdout
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
     from snce.sae.model import SparseAutoencoder
     from snce.sae.origin import SAEOrigin
+    from snce.text.towers import TextTower
 
 DESCRIPTION = """\
 Bring an SAE into the files of SAELens or eai-sparsify, or one of theirs into ours. Which library SOURCE is of is read
@@ -30,8 +31,9 @@ activation in a prompt carries over where it passes the threshold, weaker positi
 no thresholds, it is refused.
 
 A foreign file says neither which text encoder it is for nor in what unit its activations are: with --to snce, name the
-model, and prompts of the kind that the SAE was trained on. They set the unit and the thresholds, and the table that is
-printed says how well the SAE fits the model. `snce find` then takes the folder."""
+model, --place where its denoiser reads texts at several places, and prompts of the kind that the SAE was trained on.
+The prompts set the unit and the thresholds, and the table that is printed says how well the SAE fits the model.
+`snce find` then takes the folder."""
 
 PROMPTS = 2000
 """More would cost memory and change the thresholds little."""
@@ -51,6 +53,9 @@ class ConvertOptions:
     """The model whose text encoder a foreign SAE was trained on: "emblem", a diffusers folder, or a hub id."""
     prompts: Annotated[str | None, tyro.conf.arg(metavar="FILE.txt|FILE.csv:COLUMN")] = None
     """Prompts for a foreign SAE, one a line or a CSV column; 2000 of them are used. Emblem brings its own."""
+    place: Annotated[str | None, tyro.conf.arg(metavar="TOWER")] = None
+    """Which of the text towers of --model a foreign SAE reads, where there are several, as in Stable Diffusion XL:
+    text_encoder_2.output.text_embeds, say. Left out, the error names them."""
     activation: Literal["topk", "jumprelu"] | None = None
     """With --to saelens: choose latents by the k strongest per position, or by thresholds. Left out: what matches the
     SAE best."""
@@ -65,8 +70,8 @@ def run_convert(options: ConvertOptions) -> None:
     """Read SOURCE, write OUT.
 
     Raises:
-        SnceError: no SAE in SOURCE, one that cannot be represented in the other format, a missing --model, or an OUT
-            that holds another SAE.
+        SnceError: no SAE in SOURCE, one that cannot be represented in the other format, a missing --model or --place,
+            or an OUT that holds another SAE or cannot be written.
     """
     from snce.sae.formats import load_sae, save_sae
     from snce.sae.saelens import save_saelens
@@ -81,11 +86,13 @@ def run_convert(options: ConvertOptions) -> None:
         raise SnceError(f"{options.out} holds an SAE of {there}, which would be lost; give another OUT")
     if source == "snce" and (options.model or options.prompts):
         raise SnceError("--model and --prompts are for an SAE of another library: leave them out")
+    if source == "snce" and options.place is not None:
+        raise SnceError("--place is for an SAE of another library: leave it out")
+    check_folder(options.out)
     if source in ("saelens", "sparsify"):
         sae, origin = import_sae(source, options)
     else:
         sae, origin = load_sae(options.source)
-    check_folder(options.out)
     if options.to == "saelens":
         save_saelens(sae, options.out, origin, options.activation)
     elif options.to == "sparsify":
@@ -116,14 +123,13 @@ def import_sae(library: str, options: ConvertOptions) -> "tuple[SparseAutoencode
     """A foreign SAE, with what it does on the model's embeddings printed.
 
     Raises:
-        SnceError: --model was left out, or what `load_saelens` and `load_sparsify` refuse.
+        SnceError: --model was left out, or what `tower_of`, `load_saelens` and `load_sparsify` refuse.
     """
     from snce.commands.train import show_metrics
     from snce.sae.metrics import SAEMetrics
     from snce.sae.saelens import load_saelens
     from snce.sae.sparsify import load_sparsify
     from snce.text.harvest import harvest
-    from snce.text.towers import TextTower
 
     if options.model is None:
         raise SnceError(
@@ -131,14 +137,32 @@ def import_sae(library: str, options: ConvertOptions) -> "tuple[SparseAutoencode
             "diffusers folder, or a hub id)"
         )
     texts = _prompts(options, options.model)
-    tower = TextTower.from_pipeline(open_pipeline(options.model))
-    with stderr().status("reading prompts"):
+    tower = tower_of(options.model, options.place)
+    with status("reading prompts"):
         data = harvest(tower, texts)
         load = load_saelens if library == "saelens" else load_sparsify
         sae, origin = load(options.source, tower, data)
     metrics = SAEMetrics(*(origin.metrics[name] for name in SAEMetrics._fields))
     show_metrics(sae, metrics, origin.metrics.get("threshold_f1"), imported=True)
     return sae, origin
+
+
+def tower_of(model: str, place: str | None) -> "TextTower":
+    """The tower that a foreign SAE reads: the model's only one, or the one at `place`.
+
+    Raises:
+        SnceError: the model cannot be loaded, has several towers and none is named, or has none at `place`.
+    """
+    from snce.text.towers import TextTower
+
+    pipe = open_pipeline(model)
+    places = [tower.place for tower in TextTower.all_of(pipe)]
+    if place is None and len(places) > 1:
+        raise SnceError(
+            f"{type(pipe).__name__} has several towers: say which one the SAE reads, by --place and one of "
+            f"{', '.join(places)}"
+        )
+    return TextTower.from_pipeline(pipe, place or "")
 
 
 def _prompts(options: ConvertOptions, model: str) -> list[str]:

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from snce.commands.bake import BakeOptions, eraser_files
-from snce.commands.console import quiet_libraries, stderr, stdout
+from snce.commands.console import quiet_libraries, status, stdout
 
 DESCRIPTION = """\
 Write the text encoders of a model that the erasers are for, with the erasers in them, as ONNX:
@@ -32,7 +32,7 @@ def run_export_onnx(options: ExportOnnxOptions) -> None:
         SnceError: see `snce.erase.onnx.export_onnx`; an eraser that is not to be had from the hub.
     """
     erasers = eraser_files(options)
-    with stderr().status(f"exporting {options.model}"):
+    with status(f"exporting {options.model}"):
         quiet_libraries()
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it would name what needs torchvision, which is unused
         from snce.erase.onnx import export_onnx

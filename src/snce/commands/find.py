@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snce.commands.concept_files import concept_called, concepts_named
-from snce.commands.console import check_folder, check_output, on_terminal, stderr, stdout
+from snce.commands.console import check_folder, check_output, on_terminal, status, stderr, stdout
 from snce.commands.find_options import FindOptions
 from snce.commands.found import show_concepts, show_neurons, warn
 from snce.commands.search import Search
@@ -58,7 +58,7 @@ def run_find(options: FindOptions) -> None:
 def find_one(concept: "Concept", options: FindOptions) -> None:
     """To the file --out, with all that was ranked."""
     search = Search(options)
-    with stderr().status(f"reading the prompts of {concept.name!r}"):
+    with status(f"reading the prompts of {concept.name!r}"):
         found = search.find(concept)
     for it in found.values():
         show_neurons(it.cards, it.eraser, concept.name)

@@ -47,7 +47,7 @@ def show_firing(eraser: ConceptEraser, activations: list[list[float]], prompts: 
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"which neurons fired in {eraser.place}")
+    table = Table(title=escape(f"which neurons fired in {eraser.place}"))
     table.add_column("prompt", overflow="fold")
     table.add_column("concept")
     table.add_column("activation", justify="right")

@@ -19,10 +19,11 @@ MANY_FALSE_FIRES = 0.05
 
 def show_neurons(cards: "list[NeuronCard]", eraser: "ConceptEraser", concept: str) -> None:
     """Print the ranked neurons, the operating points of the chosen ones, and a warning where they are poor."""
+    from rich.markup import escape
     from rich.table import Table
 
     points = operating_points(eraser, concept)
-    table = Table(title=f"neurons of {concept!r} in {eraser.place}, by {cards[0].rule}")
+    table = Table(title=escape(f"neurons of {concept!r} in {eraser.place}, by {cards[0].rule}"))
     pairs = ("fires on\ntarget", "fires on\nneutral", "activation\non target", "activation\non neutral")
     for heading in ("", "neuron", "score", *pairs, "AUROC"):
         table.add_column(heading, justify="right")
@@ -66,7 +67,7 @@ def show_concepts(found: "Mapping[str, Mapping[str, Found]]", files: "Mapping[st
             points = operating_points(it.eraser, concept)
             table.add_row(
                 Text(concept),
-                place,
+                Text(place),
                 "\n".join(map(str, points)),
                 "\n".join(f"{card.score:.3f}" for card in it.cards if card.neuron in points),
                 "\n".join(f"{point.recall:.1%}" for point in points.values()),
@@ -98,8 +99,8 @@ def warnings_of(cards: "list[NeuronCard]", eraser: "ConceptEraser", concept: str
         warnings.append(
             f"the SAE uses {'this neuron' if len(points) == 1 else 'each of these neurons'} in "
             f"{max(card.frequency_target for card in partial):.0%} of the target prompts at most, so that others carry "
-            "a part of the concept and it will hardly go as a whole; try an SAE with more training steps, "
-            "latents or prompts"
+            "a part of the concept and it may stay, above all beside other things; try an SAE with more training "
+            "steps, latents or prompts"
         )
     caught = max(point.recall for point in points.values())
     wrong = max(point.false_fires for point in points.values())

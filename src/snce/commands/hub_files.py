@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from snce.commands.console import stderr
+from snce.commands.console import status
 
 
 def local_file(name: str, default: str) -> Path:
@@ -21,7 +21,7 @@ def local_file(name: str, default: str) -> Path:
     from snce.hub.transfer import download
 
     quiet()
-    with stderr().status(f"fetching {name}"):
+    with status(f"fetching {name}"):
         return download(parse_hub_uri(name, default))
 
 

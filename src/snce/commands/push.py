@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from snce.commands.console import stderr, stdout
+from snce.commands.console import status, stdout
 from snce.errors import SnceError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def run_push(options: PushOptions) -> None:
     repo_id, name = check_repo(options.repo), check_filename(options.name or path.name)
     given = {"license": options.license, "base_model": options.base_model}
     quiet()
-    with stderr().status(f"pushing {name} to {repo_id}"):
+    with status(f"pushing {name} to {repo_id}"):
         url = thing.push_to_hub(
             repo_id,
             filename=name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from snce.commands.console import check_folder, on_terminal, open_pipeline, stderr, stdout
+from snce.commands.console import check_folder, on_terminal, open_pipeline, status, stdout
 from snce.commands.corpus import cache_of, call_options, tower_folder, training_prompts
 from snce.errors import SnceError
 
@@ -129,14 +129,14 @@ def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: Trai
     config = SAEConfig(tower.width, latents, k, options.support, options.activation)
     train = TrainConfig(steps=options.steps, batch=options.batch, lr=options.lr, seed=options.seed)
     sae, metrics = train_sae(fit, config, train, folder / "checkpoint.safetensors", progress=on_terminal())
-    with stderr().status("calibrating thresholds"):
+    with status("calibrating thresholds"):
         agreement = calibrate_thresholds(sae, held_out)
     origin = SAEOrigin(
         fingerprint=tower.fingerprint,
         tower=tower.name,
         module=tower.path,
         pipeline=tower.pipeline,
-        training={**asdict(train), "prompts": len(prompts), "source": options.prompts or "emblem captions"}
+        training={**asdict(train), "prompts": len(prompts), "source": source_of(options.prompts)}
         | ({"base_model": options.model} if hub_model(options.model) else {})
         | call_options(options.max_sequence_length),
         metrics={**metrics._asdict(), "threshold_f1": agreement.f1},
@@ -144,6 +144,14 @@ def train_on(tower: "TextTower", prompts: list[str], folder: Path, options: Trai
     save_sae(sae, folder, origin)
     show_metrics(sae, metrics, agreement.f1)
     stdout().print(f"{sae_file(folder)} written", soft_wrap=True, markup=False)
+
+
+def source_of(prompts: str | None) -> str:
+    """Where the prompts are from, for whoever gets the SAE: the file's name and column, and not where it lies."""
+    if prompts is None:
+        return "emblem captions"
+    file, _, column = prompts.rpartition(":")
+    return f"{Path(file).name}:{column}" if file.lower().endswith(".csv") else Path(prompts).name
 
 
 def split(data: "Embeddings") -> tuple["Embeddings", "Embeddings"]:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from snce.erase.baked_folder import code_file
+from snce.hub.names import hub_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +101,7 @@ def _read(folder: Path, encoders: Sequence[str]) -> tuple[dict[str, dict], list[
 
 
 def _header(model: str) -> str:
-    base = f"base_model: {model}\n" if model.count("/") == 1 and not model.startswith((".", "~", "/")) else ""
+    base = f"base_model: {model}\n" if hub_model(model) else ""
     return f"---\nlibrary_name: diffusers\n{base}tags:\n- concept-erasure\n- custom_code\n---\n"
 
 

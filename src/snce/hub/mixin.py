@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from snce.errors import SnceError
-from snce.hub.names import HubFile, check_filename, hub_model, is_hub_uri, others, parse_hub_uri
+from snce.hub.names import HubFile, check_filename, check_repo, hub_model, is_hub_uri, others, parse_hub_uri
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -110,15 +110,16 @@ class HubMixin:
         Args:
             filename: by default the class's `hub_file`.
             config: a dict or dataclass, written to config.json for other tools; snce reads none.
-            repo_id: the repository that it goes to. Its card then says how to get it from there.
-            push_to_hub: also do that, with `push_to_hub_kwargs`; the name of the folder stands in for `repo_id`.
+            repo_id: OWNER/NAME, the repository that it goes to. Its card then says how to get it from there.
+            push_to_hub: also do that, to `repo_id`, which must be given then, and with `push_to_hub_kwargs`.
             model_card_kwargs: fields of the card's header: license, base_model, tags, language and so on.
 
         Returns:
             The address of the commit, if it was pushed.
 
         Raises:
-            SnceError: a folder that cannot be read or written; or, if pushed, all that `push_to_hub` raises.
+            SnceError: a folder that cannot be read or written; if it is to be pushed, a `repo_id` that is missing or no
+                such name, before anything is written, and all that `push_to_hub` raises.
         """
         from snce.hub.readme import merge
         from snce.storage import write_text
@@ -126,7 +127,9 @@ class HubMixin:
         folder, given = Path(save_directory), model_card_kwargs or {}
         filename = check_filename(filename or self.hub_file)
         if push_to_hub:
-            repo_id = repo_id or folder.name
+            if repo_id is None:
+                raise SnceError('push_to_hub=True needs repo_id="OWNER/NAME", such as "alice/erasers"')
+            check_repo(repo_id)
         readme = folder / README
         try:
             before = readme.read_text(encoding="utf-8") if readme.exists() else ""

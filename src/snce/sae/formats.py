@@ -30,20 +30,37 @@ def sae_file(folder: str | Path) -> Path:
 
 def holds_foreign_sae(folder: str | Path) -> bool:
     """Whether it is the folder of another library's SAE: they describe it in a cfg.json, ours describe themselves."""
-    if not (Path(folder) / "cfg.json").is_file():
+    return _lies_with_a_foreign(Path(folder) / FILE)
+
+
+def _lies_with_a_foreign(file: Path) -> bool:
+    """Whether another library describes an SAE beside `file`, which is none of ours or not there."""
+    if not (file.parent / "cfg.json").is_file():
         return False
-    own = Path(folder) / FILE
-    return not own.is_file() or read_metadata(own).get("format") != FORMAT
+    return not file.is_file() or read_metadata(file).get("format") != FORMAT
+
+
+def _refuse_foreign(file: Path) -> None:
+    """Raise SnceError, with what to do, if another library's SAE is where one of ours in `file` should be."""
+    if _lies_with_a_foreign(file):
+        raise SnceError(
+            f"{file.parent} holds an SAE of another library; bring it in with `snce convert {file.parent} OUT --to snce"
+            " --model MODEL`"
+        )
 
 
 def saes_in(folder: str | Path) -> list[Path]:
     """The SAEs that `snce train` left: one in the folder, or one in a folder for each tower of the pipeline.
 
     Raises:
-        SnceError: there is none.
+        SnceError: there is none, or one of another library.
     """
     path = sae_file(folder)
+    _refuse_foreign(path)
     found = [path] if path.exists() else sorted(Path(folder).glob(f"*/{FILE}"))
+    # other libraries keep several in folders side by side, too
+    for file in found or sorted(cfg.with_name(FILE) for cfg in Path(folder).glob("*/cfg.json")):
+        _refuse_foreign(file)
     if not found:
         raise SnceError(f"no SAE in {folder}: {path} does not exist; make one with `snce train`")
     return found
@@ -75,11 +92,7 @@ def load_sae(folder: str | Path) -> tuple[SparseAutoencoder, SAEOrigin]:
         SnceError: no such file; a truncated or foreign one; tensors that do not fit its configuration; NaN or infinity.
     """
     path = sae_file(folder)
-    if holds_foreign_sae(folder):
-        raise SnceError(
-            f"{folder} holds an SAE of another library; bring it in with `snce convert {folder} OUT --to snce --model "
-            "MODEL`"
-        )
+    _refuse_foreign(path)
     if not path.exists():
         raise SnceError(f"no SAE in {folder}: {path} does not exist; make one with `snce train`")
     tensors, metadata = read_tensors(path, FORMAT)

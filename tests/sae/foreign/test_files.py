@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from snce.errors import SnceError
 from snce.sae.config import SAEConfig
-from snce.sae.formats import load_sae
+from snce.sae.formats import load_sae, saes_in, save_sae
 from snce.sae.saelens import load_saelens, save_saelens
 from snce.sae.sparsify import load_sparsify, save_sparsify
 from snce.text.harvest import Embeddings
@@ -219,3 +220,25 @@ def test_our_reader_says_what_to_do_with_a_foreign_folder(data, origin, tmp_path
         save(calibrated(TOPK, data), tmp_path / name, origin)
         with pytest.raises(SnceError, match="another library; bring it in with `snce convert"):
             load_sae(tmp_path / name)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_who_looks_for_saes_of_ours_is_told_what_to_do_with_a_foreign_one(library, data, origin, tmp_path):
+    folder = tmp_path / "run" / "hookpoint"
+    LIBRARIES[library][0](calibrated(TOPK, data), folder, origin)
+    (file,) = folder.glob("*.safetensors")
+    for place in (folder, folder.parent, file):
+        with pytest.raises(SnceError, match=re.escape(f"bring it in with `snce convert {folder} OUT --to snce")):
+            saes_in(place)
+
+
+def test_an_sae_of_ours_beside_a_foreign_one_is_not_taken_for_it(data, origin, tmp_path):
+    sae = calibrated(TOPK, data)
+    save_saelens(sae, tmp_path, origin)
+    for file in (tmp_path / "mine.safetensors", tmp_path / "sae.safetensors"):
+        save_sae(sae, file, origin)
+        assert saes_in(file) == [file]
+        assert load_sae(file)[0].config == sae.config
+    assert saes_in(tmp_path) == [tmp_path / "sae.safetensors"]
+    save_sparsify(sae, tmp_path / "export", origin)
+    assert saes_in(tmp_path) == [tmp_path / "sae.safetensors"]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from benchmarks import encoder_calls, find, inference
+from benchmarks import encoder_calls, inference
 from benchmarks.encoder_calls import AGAIN, Call
 from benchmarks.machine import PeakMemory, in_turns, interval, ratio
 
@@ -17,44 +17,6 @@ from snce.erase import watch
 from snce.text.towers import TextTower
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-
-
-@pytest.fixture
-def small(monkeypatch):
-    for name, value in {"POSITIONS": 24, "WIDTH": 128, "LATENTS": 64, "K": 4, "TARGETS": 5}.items():
-        monkeypatch.setattr(find, name, value)
-
-
-@linux
-def test_the_search_finds_what_was_hidden_in_the_embeddings(small, tmp_path):
-    find.make_embeddings(tmp_path, 100, 12)
-    found = find.measure_memory(tmp_path, 100, 12)
-    assert found["found"] == found["concepts"] == 12
-    timed = find.measure_time(tmp_path, 50, rounds=2)
-    around = [find.measure_product(tmp_path, 50) for _ in range(2)]
-    result = {"prompts": 100, "time": timed, "memory": found, "around": around, "machine": "this one"}
-    text = "\n".join(find.rows(result))
-    assert "| 100 | 0.00 GB | 12 | 12 of 12 |" in text
-    assert "| 12 concepts at once |" in text
-    assert "50 prompts, medians of 2 turns" in text
-
-
-def test_a_search_that_runs_once_is_compared_with_the_product_before_and_after_it():
-    seconds = {"product": [1.0, 1.0], "search": [1.25, 1.25], "bfloat16": [0.5, 0.5]}
-    memory = {"prompts": 100, "concepts": 7, "found": 7, "cpu_seconds": 4.0, "peak_bytes": 0, "process_bytes": 0}
-    memory |= {"formula_bytes": 0, "file_bytes": 0}
-    timed = {"prompts": 50, "rounds": 2, "cpu_seconds": seconds}
-    result = {"prompts": 100, "time": timed, "memory": memory, "around": [1.6, 2.4], "machine": "this one"}
-    text = "\n".join(find.rows(result))
-    assert "| 1 concept | 25.00 | 0.80 (0.80 to 0.80) |" in text
-    assert "| 7 concepts at once | 40.00 | 1.00 (0.80 to 1.20) |" in text
-
-
-def test_every_prompt_that_is_no_target_is_a_neutral_one(small):
-    for target, neutral in find.concepts_among(40, 7).values():
-        assert sorted([*target, *neutral.tolist()]) == list(range(40))
-    assert len(find.concepts_among(40, 7)) == 7
-    assert len(find.concepts_among(12, 7)) == 1  # of the others, no target is among these
 
 
 @linux

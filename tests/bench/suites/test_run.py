@@ -16,6 +16,7 @@ from snce.bench.suites import judges
 from snce.bench.suites.config import SuiteConfig
 from snce.bench.suites.nudity import EXPOSED
 from snce.pipelines import load_pipeline
+from snce.text.fingerprint import scheduler_fingerprint
 from tests.bench.suites.tiny import METHODS, NAMES, Corners, i2p_rows, noise, results, rows_of, run, tiny_classifier
 
 pytest.importorskip("pyarrow")
@@ -62,7 +63,7 @@ def test_what_decides_the_counts_is_on_record(i2p, seen):
     assert len(nudity["classes"]) == 9
     assert {"version", "weights", "rules"} <= set(nudity)
     assert recorded["settings"]["safety checker"] == "off"
-    assert recorded["settings"]["sampling"]["scheduler"].endswith("Scheduler")
+    assert recorded["settings"]["sampling"]["scheduler"] == scheduler_fingerprint(load_pipeline(i2p.model).scheduler)
     assert recorded["settings"]["sampling"]["denoiser runs in"] == "full precision"
     assert recorded["settings"]["weights"].keys() == {"text_encoder", "unet", "vae"}
     assert recorded["versions"]["torch"] == torch.__version__

@@ -150,5 +150,6 @@ def _show(report: dict, seen: Outcome, config: DemoConfig, console: Console) -> 
     console.print(
         f"{config.out / 'grid.png'}, {config.out / 'report.json'} and the eraser ({report['eraser_bytes']} bytes) "
         f"written in {sum(report['seconds'].values()):.0f} s",
+        markup=False,
         soft_wrap=True,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snce.diffusers_folder import read_pipeline
-from snce.errors import SnceError
+from snce.errors import SnceError, first_line
 
 if TYPE_CHECKING:
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -40,7 +40,7 @@ def load_pipeline(model: str) -> DiffusionPipeline:
     # a missing or damaged file surfaces as nearly any exception of diffusers, transformers, safetensors or the hub
     except Exception as error:
         where = "" if folder.is_dir() else " from the hub or its local cache (mistyped, or offline?)"
-        raise SnceError(f"cannot load model {model!r}{where}: {_first_line(error)}") from error
+        raise SnceError(f"cannot load model {model!r}{where}: {first_line(error)}") from error
 
 
 def name_for_workers(model: str) -> str:
@@ -69,7 +69,7 @@ def pipeline_folder(model: str) -> Path:
     try:
         return Path(DiffusionPipeline.download(model, use_safetensors=True))
     except Exception as error:  # as in `load_pipeline`
-        raise SnceError(f"cannot download model {model!r} (mistyped, or offline?): {_first_line(error)}") from error
+        raise SnceError(f"cannot download model {model!r} (mistyped, or offline?): {first_line(error)}") from error
 
 
 def _refuse_what_is_no_model(model: str) -> None:
@@ -89,8 +89,3 @@ def _refuse_what_is_no_model(model: str) -> None:
         raise SnceError(
             f"unknown model {model!r}: no such folder, and no hub id of the form owner/name; {EMBLEM!r} is bundled"
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

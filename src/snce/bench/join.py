@@ -8,7 +8,7 @@ from snce.bench.bootstrap import Interval
 from snce.bench.costs import COST_FIGURES
 from snce.bench.lineup import BASE, OURS
 from snce.bench.measures import MEASURES
-from snce.bench.summary import AHEAD, BASIS, BY_SET, SETS, STAMP
+from snce.bench.summary import AHEAD, BASIS, BY_SET, NOT_MEASURED, SETS, STAMP
 from snce.errors import SnceError
 from snce.storage import read_json
 
@@ -43,7 +43,7 @@ def _checked(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_NOT_TOLD = {AHEAD: Interval(*(float("nan"),) * 3)._asdict()}
+_NOT_TOLD = {AHEAD: NOT_MEASURED._asdict()}
 
 
 def _same_ours(own: dict[str, Any], methods: dict[str, Any]) -> bool:

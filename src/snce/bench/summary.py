@@ -35,7 +35,7 @@ SETS = "sets"
 BASIS = "pictures by kind"
 STAMP = "stamp"
 AHEAD = f"harmonic mean of {OURS} less its own"
-_NOT_MEASURED = Interval(*(float("nan"),) * 3)
+NOT_MEASURED = Interval(*(float("nan"),) * 3)
 
 VALIDATION = "Validation concepts"
 VALIDATION_STYLES = "Styles that chose settings"
@@ -105,7 +105,7 @@ def _ahead(found: Mapping[str, Columns], method: str, samples: int) -> Interval:
     """How far ours is ahead of the method, where both drew the same prompts."""
     ours, own = found.get(OURS), found[method]
     if ours is None or method == OURS or ours["erased"].tolist() != own["erased"].tolist():
-        return _NOT_MEASURED
+        return NOT_MEASURED
     return difference(ours, own, harmonic_mean, samples)
 
 
@@ -163,7 +163,7 @@ def overview(summary: dict[str, Any]) -> str:
     first = next(iter(summary.values()))
     lines = ["### Harmonic mean", "", "| method | " + " | ".join(summary) + " |", "|---" * (len(summary) + 1) + "|"]
     for name in sorted(first, key=lambda name: -_rank(first[name])):
-        found = [methods.get(name, {"harmonic mean": _NOT_MEASURED._asdict()}) for methods in summary.values()]
+        found = [methods.get(name, {"harmonic mean": NOT_MEASURED._asdict()}) for methods in summary.values()]
         cells = " | ".join(figure_cells(f, ("harmonic mean",)) for f in found)
         lines.append(f"| {told(name, first)} | {cells} |")
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from snce.diffusers_folder import without_torchvision_notice
-from snce.errors import SnceError
+from snce.errors import SnceError, first_line
 from snce.text.families import rows_of
 from snce.text.towers import TextTower
 
@@ -133,5 +133,4 @@ def _damage_is_named(folder: Path) -> Iterator[None]:
         yield
     # a missing or damaged file surfaces as nearly any exception of transformers or safetensors
     except Exception as error:
-        told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise SnceError(f"cannot load {folder}: {told[:200]}") from error
+        raise SnceError(f"cannot load {folder}: {first_line(error)}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from snce.errors import SnceError
+from snce.errors import SnceError, first_line
 from snce.hub.names import HubFile, check_repo, others
 
 if TYPE_CHECKING:
@@ -154,23 +154,23 @@ def explained(what: str, api: HfApi) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise SnceError(f"{what}: the repository has no such branch, tag or commit") from error
     except errors.LocalEntryNotFoundError as error:
-        why = _first_line(error.__cause__ or error)
+        why = first_line(error.__cause__ or error)
         raise SnceError(f"{what} is not in the cache, and the hub cannot be reached: {why}") from error
     except errors.OfflineModeIsEnabled as error:
         raise SnceError(f"{what}: the hub is not to be asked, since HF_HUB_OFFLINE is set") from error
     except errors.HfHubHTTPError as error:
         raise SnceError(f"{what}: {_refusal(error)}") from error
     except errors.HTTPError as error:
-        raise SnceError(f"{what}: the hub at {api.endpoint} cannot be reached: {_first_line(error)}") from error
+        raise SnceError(f"{what}: the hub at {api.endpoint} cannot be reached: {first_line(error)}") from error
     except OSError as error:
-        raise SnceError(f"{what}: {error.strerror or _first_line(error)}") from error
+        raise SnceError(f"{what}: {error.strerror or first_line(error)}") from error
     except ValueError as error:  # a name, a header of a card, or options that do not go together
         raise SnceError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def _refusal(error: Any) -> str:
     status = error.response.status_code
-    reason = error.server_message or _first_line(error)
+    reason = error.server_message or first_line(error)
     if status in (401, 403):
         return f"the hub does not allow it ({reason}); {LOGIN} that may"
     if status in (409, 412):
@@ -190,8 +190,3 @@ def _files(api: HfApi, repo_id: str, revision: str | None) -> list[str]:
         return api.list_repo_files(repo_id, revision=revision)
     except Exception:  # it is for an error message only, which must come whatever happens here
         return []
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from snce.bench.suites.clip import Clip, first_line, load_clip, quietly
-from snce.errors import SnceError
+from snce.bench.suites.clip import Clip, load_clip, quietly
+from snce.errors import SnceError, first_line
 from snce.text.fingerprint import weights_fingerprint
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from snce.errors import SnceError
+from snce.errors import SnceError, first_line
 from snce.text.fingerprint import weights_fingerprint
 
 if TYPE_CHECKING:
@@ -137,9 +137,3 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def first_line(error: Exception) -> str:
-    """Of its message, or its kind where it has none."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

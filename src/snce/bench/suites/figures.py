@@ -52,10 +52,10 @@ class Figures:
         of the other kind is right, of all prompts (as the code of UnlearnCanvas averages)."""
         direct = rows["kind"] == "direct"
         right = {"object": rows["kept_after"], "style": rows["style_after"]}
-        kinds = [k for k, classes in (("object", self.labels.objects), ("style", self.labels.styles))
-                 if k in self.measures and (not self.erased or set(self.erased) & set(classes))]  # fmt: skip
-        told = [c for k, classes in (("object", self.labels.objects), ("style", self.labels.styles))
-                if k in self.measures for c in classes]  # fmt: skip
+        classes = {"object": self.labels.objects, "style": self.labels.styles}
+        measured = {kind: names for kind, names in classes.items() if kind in self.measures}
+        kinds = [kind for kind, names in measured.items() if not self.erased or set(self.erased) & set(names)]
+        told = [name for names in measured.values() for name in names]
         found = {
             "UA": ~rows["target_after"][direct & np.isin(rows["concept"], told)],
             "IRA": np.concatenate([np.empty(0, bool), *(right[k][~direct] for k in kinds)]),

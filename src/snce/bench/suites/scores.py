@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from snce.bench.suites.clip import first_line
-from snce.errors import SnceError
+from snce.errors import SnceError, first_line
 from snce.storage import read_tensors, write_tensors
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ class ConceptAblation:
     """
 
     name: ClassVar[str] = "concept-ablation"
-    knob: ClassVar[Knob | None] = Knob("lr", (1.6e-5, 5e-5, 1.6e-4, 5e-4, 1.6e-3))
+    knob: ClassVar[Knob | None] = Knob("lr", (1.6e-5, 5e-5, 1.6e-4, 5e-4, 1.6e-3, 5e-3))
 
     steps: int = 100
     """Optimiser steps."""

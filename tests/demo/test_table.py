@@ -72,6 +72,12 @@ def test_concepts_that_are_hardly_drawn_do_not_count_and_are_counted():
     assert "1 of 3 concepts are left out" in text
 
 
+def test_concepts_without_a_neuron_of_their_own_are_counted():
+    rows = [row("bomb"), row("violin"), row("dog") | {"neuron": 8}, row("axe", base_rate=0.0)]
+    assert "3 of 4 concepts share their neuron" in summary_table(rows)
+    assert "0 of 1 concepts share their neuron" in summary_table(rows[:1])
+
+
 def test_concepts_that_a_neuron_carries_in_part_are_summed_up_apart():
     text = summary_table([row("bomb"), row("violin", frequency_target=0.8, erased=0.5)])
     assert "| all whose neuron fires in 90% of their prompts | 1 | 100.0 %" in text

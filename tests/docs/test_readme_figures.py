@@ -1,4 +1,6 @@
-"""The README's table of methods has the figures of the benchmark."""
+"""The README's figures are those of the pages that have all of them."""
+
+from collections import Counter
 
 import pytest
 
@@ -29,3 +31,10 @@ def test_the_best_rivals_are_in_it():
     ranked = [line.split(" | ")[0][2:] for line in overview.strip().splitlines()[2:] if line.startswith("| ")]
     rivals = [name for name in ranked if not name.startswith("SNCE")]
     assert [row[0] for row in ROWS][1:6] == rivals[:5]
+
+
+def test_as_many_concepts_share_a_neuron_as_the_table_of_concepts_says():
+    lines = (DOCS / "concepts.md").read_text(encoding="utf-8").splitlines()
+    neurons = [line.split(" | ")[1] for line in lines if line.startswith("| ") and not line.startswith("| concept ")]
+    sharing = sum(n for n in Counter(neurons).values() if n > 1)
+    assert f"\n{sharing} of {len(neurons)} concepts share their neuron with another of them.\n" in README

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from math import isnan
 from random import Random
 from typing import TYPE_CHECKING
@@ -96,7 +97,8 @@ def stored_rows(path: Path, stamp: list) -> list[dict]:
 
 
 def summary_table(rows: list[dict]) -> str:
-    """Markdown: means over the concepts that Emblem draws well, with 95 % bootstrap intervals over concepts."""
+    """Markdown: means over the concepts that Emblem draws well, with 95 % bootstrap intervals over concepts; then how
+    many are left out, and how many have no neuron of their own."""
     kinds: dict[str, Container[str]] = {
         "objects": vocabulary().objects,
         "of these, harmful stand-ins": _harmful(),
@@ -119,6 +121,9 @@ def summary_table(rows: list[dict]) -> str:
         f"\n{left_out} of {len(rows)} concepts are left out: "
         f"Emblem shows them on fewer than {DRAWN_WELL:.0%} of the pictures."
     )
+    concepts_of = Counter(r["neuron"] for r in rows)
+    sharing = sum(concepts_of[r["neuron"]] > 1 for r in rows)
+    lines.append(f"{sharing} of {len(rows)} concepts share their neuron with another of them.")
     return "\n".join(lines)
 
 

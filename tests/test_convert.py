@@ -146,6 +146,8 @@ def test_sources_that_are_none(studio, position_code, tmp_path, complaint):
     assert "no SAE in" in complaint(tmp_path / "nowhere", tmp_path / "out", "--to", "saelens")
     convert(position_code, tmp_path / "run" / "text_encoder", "--to", "sparsify")
     assert "name the folder of one of them: text_encoder" in complaint(tmp_path / "run", tmp_path / "o", "--to", "snce")
+    weights = tmp_path / "run" / "text_encoder" / "sae.safetensors"
+    assert f"name its folder: {weights.parent}" in complaint(weights, tmp_path / "o", "--to", "snce")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "cfg.json").write_text(json.dumps({}))
     assert "has a cfg.json, but neither" in complaint(tmp_path / "empty", tmp_path / "out", "--to", "snce")

@@ -108,6 +108,8 @@ def library_of(folder: Path) -> str | None:
     from snce.sae.formats import holds_foreign_sae, sae_file
 
     if holds_foreign_sae(folder):
+        if folder.is_file():
+            raise SnceError(f"{folder} is a part of another library's SAE; name its folder: {folder.parent}")
         if (folder / saelens.FILE).is_file():
             return "saelens"
         if (folder / sparsify.FILE).is_file():

@@ -29,8 +29,9 @@ def sae_file(folder: str | Path) -> Path:
 
 
 def holds_foreign_sae(folder: str | Path) -> bool:
-    """Whether it is the folder of another library's SAE: they describe it in a cfg.json, ours describe themselves."""
-    return _lies_with_a_foreign(Path(folder) / FILE)
+    """Whether it is the folder of another library's SAE, or the weights in it: they describe it in a cfg.json, ours
+    describe themselves."""
+    return _lies_with_a_foreign(sae_file(folder))
 
 
 def _lies_with_a_foreign(file: Path) -> bool:

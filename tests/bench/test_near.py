@@ -87,3 +87,12 @@ def test_nobody_else_draws_them(bench, drawn):
         Cell("none", None, ("cigarette",), look_alikes=True)
     )
     assert len(drawn) == 1
+
+
+def test_the_table_tells_what_looks_like_what(bench, drawn):
+    sets = [("cigarette",), ("candle", "bomb")]
+    found = {erased: bench.neighbours(Cell("none", None, erased, look_alikes=True)) for erased in sets}
+    _, _, cigarette, candle, bomb = near.table(found).splitlines()
+    assert cigarette == f"| cigarette | {', '.join(found['cigarette',]['cigarette'])} |"
+    assert candle.startswith("| candle (of 2 together) | cigarette, pencil")
+    assert bomb.startswith("| bomb (of 2 together) | ")

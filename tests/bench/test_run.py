@@ -186,6 +186,9 @@ def test_a_run_by_looks_is_told_by_the_same_measures(tmp_path, monkeypatch):
     assert "synonym" not in head
     assert "others" not in head
     assert parts(tmp_path) == {"none__default__bomb__look-alikes", "SNCE__default__bomb__look-alikes"}
+    named = (tmp_path / "look-alikes.md").read_text().splitlines()[2].strip("| ").split(" | ")[1].split(", ")
+    near = {str(text) for text in columns["prompt"][ours & (columns["kind"] == "neighbour")]}
+    assert all(any(name in text for text in near) for name in named[:3])
 
 
 def test_ablations_are_tabled_on_any_concepts(tmp_path):

@@ -37,7 +37,8 @@ class BenchConfig(SuiteConfig):
     --concepts is left out, and 1 where it is not, or with --look-alikes (suite emblem)."""
     look_alikes: bool = False
     """Judge by what looks like the erased objects: direct prompts, neighbours by looks in place of those by name, and
-    pairs with one of these as partner. 32 prompts for each object; styles are left out (suite emblem)."""
+    pairs with one of these as partner. 32 prompts for each object; styles are left out. DIR/look-alikes.md tells what
+    looks like what (suite emblem)."""
     tune: bool = True
     """Every method's main setting is tuned first, for one concept and for several together; SPM for one concept only,
     which sets take over: to try a value on a set takes ten adapters to train. --no-tune leaves each method at its

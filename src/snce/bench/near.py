@@ -14,7 +14,7 @@ from snce.emblem.vocabulary import vocabulary
 from snce.storage import kept_tensors, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -75,6 +75,15 @@ def nearest(likeness: Tensor, erased: Sequence[str]) -> dict[str, list[str]]:
         order = likeness[names.index(name)].argsort(descending=True)
         near[name] = [names[i] for i in order.tolist() if names[i] in retained][:NEAREST]
     return near
+
+
+def table(near: Mapping[tuple[str, ...], Mapping[str, Sequence[str]]]) -> str:
+    """Markdown: a row for each erased object, with what `nearest` gives it; by what is erased together."""
+    rows = ["| object | looks most like it |", "|---|---|"]
+    for erased, found in near.items():
+        company = f" (of {len(erased)} together)" if len(erased) > 1 else ""
+        rows += [f"| {name}{company} | {', '.join(others)} |" for name, others in found.items()]
+    return "\n".join(rows) + "\n"
 
 
 def _cosines(x: Tensor) -> Tensor:

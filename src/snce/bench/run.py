@@ -13,6 +13,7 @@ from snce.bench.cells import Bench
 from snce.bench.costs import cpu_hours
 from snce.bench.execute import is_done, part_of, run_cells, train_shared
 from snce.bench.join import check_joinable, join_summaries, read_summary
+from snce.bench.near import table
 from snce.bench.plan import all_cells, chosen_methods
 from snce.bench.plots import plot_heat_map, plot_trade_off
 from snce.bench.report import Strip, write_report
@@ -48,6 +49,9 @@ def run_bench(config: BenchConfig, console: Console) -> None:
     one_each = {SEPARATOR.join(cell.erased): cell for cell in cells}
     # what cannot be joined is refused before the work, too; prompts by looks are made here, not by a worker
     check_joinable(group_stamps({erased: bench.stamp(cell) for erased, cell in one_each.items()}), others)
+    if config.look_alikes:
+        near = {cell.erased: bench.neighbours(cell) for cell in one_each.values()}
+        write_text(config.out / "look-alikes.md", table(near))
     train_shared(bench, methods, crew, console)
     if config.tune:
         cells = tune(bench, cells, crew, console, earlier)

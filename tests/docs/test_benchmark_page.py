@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from benchmarks.document_benchmark import PAGES, SUMMARY, tables
+from benchmarks.document_benchmark import LOOKS, PAGES, SUMMARY, tables
 
 from snce.bench.join import read_summary
 from snce.bench.lineup import FOR_SETS, METHODS
@@ -22,8 +24,21 @@ def test_a_page_has_the_tables_that_the_command_makes(name):
 
 
 def test_no_table_of_the_summary_is_left_out():
-    assert "\n\n".join(tables().values()) + "\n" == markdown(read_summary(SUMMARY))
-    assert tables()["results"].count("### ") == 2
+    found = tables()
+    assert f"{found['results']}\n\n{found['tables']}\n" == markdown(read_summary(SUMMARY))
+    assert found["results"].count("### ") == 2
+
+
+def test_no_table_of_the_run_by_looks_is_left_out():
+    found = tables()
+    overview, others = re.split(r"\n\n(?=### )", found["look-alike-tables"], maxsplit=1)
+    assert "\n\n".join([overview, found["look-alikes"], others]) + "\n" == markdown(read_summary(LOOKS))
+
+
+def test_the_run_by_looks_has_the_settings_of_the_whole_run():
+    whole, looks = (next(iter(read_summary(path).values())) for path in (SUMMARY, LOOKS))
+    settings = ({name: found["setting"] for name, found in methods.items()} for methods in (whole, looks))
+    assert str(next(settings)) == str(next(settings))  # NaN, where a method has none, is not equal to itself
 
 
 @pytest.mark.parametrize(("makers", "task"), [(METHODS, "UCE (all tokens)"), (FOR_SETS, "UCE (all tokens), sets")])

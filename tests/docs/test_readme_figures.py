@@ -3,7 +3,9 @@
 from collections import Counter
 
 import pytest
+from benchmarks.document_benchmark import LOOKS
 
+from snce.bench.join import read_summary
 from tests.docs.benchmark_tables import value
 from tests.docs.pages import DOCS
 
@@ -31,6 +33,12 @@ def test_the_best_rivals_are_in_it():
     ranked = [line.split(" | ")[0][2:] for line in overview.strip().splitlines()[2:] if line.startswith("| ")]
     rivals = [name for name in ranked if not name.startswith("SNCE")]
     assert [row[0] for row in ROWS][1:6] == rivals[:5]
+
+
+def test_the_figures_by_looks_are_those_of_that_run():
+    found = read_summary(LOOKS)["One concept at a time"]
+    uce, ours = (f"{100 * found[name]['harmonic mean']['value']:.1f}" for name in ("UCE", "SNCE"))
+    assert f"UCE has {uce} and SNCE {ours}," in README
 
 
 def test_as_many_concepts_share_a_neuron_as_the_table_of_concepts_says():

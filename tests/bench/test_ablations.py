@@ -73,3 +73,14 @@ def test_a_table_ranks_the_values_of_a_factor_and_marks_the_default():
         ["4", "25.0 (25 to 25)", "+25.0 (+25.0 to +25.0)"],
     ]
     assert "SAE width" not in text
+
+
+def test_a_measure_that_nothing_has_is_left_out():
+    found = {
+        OURS: figures(0.5),
+        "neurons: 2": figures(0.75) | {"erased: synonym": figures(float("nan"))["harmonic mean"]},
+    }
+    assert "| erased: synonym |" in ablation_tables(found), "the default has it"
+    found[OURS] = figures(0.5) | {"erased: synonym": found["neurons: 2"]["erased: synonym"]}
+    assert "erased: synonym" not in ablation_tables(found)
+    assert "| erased: direct |" in ablation_tables(found)

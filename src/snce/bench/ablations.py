@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from snce.bench.lineup import OURS
 from snce.bench.methods.neurons import SNCE
-from snce.bench.summary import ahead_cell, figure_cells
+from snce.bench.summary import ahead_cell, figure_cells, measured
 from snce.demo.laboratory import CAPTIONS, SAE, TRAINING
 from snce.erase.build import STRENGTH
 from snce.neurons.scores import RULES
@@ -87,13 +87,14 @@ ABLATIONS: dict[str, Maker] = {f"{f}: {v}": maker for f, values in FACTORS.items
 
 
 def ablation_tables(methods: dict[str, dict[str, Any]]) -> str:
-    """Markdown, a small table per factor, from a group of the summary; the default among its values, in bold."""
+    """Markdown, a small table per factor, from a group of the summary; the default among its values, in bold. Without
+    the measures that nothing has."""
     tables = []
+    first, *others = measured(methods, _MEASURES)
     for factor, values in FACTORS.items():
         found = {value: methods.get(f"{factor}: {value}") for value in values}
         found[f"**{DEFAULTS[factor]}**"] = methods.get(OURS)
         lines = [f"### {factor[0].upper()}{factor[1:]}", ""]
-        first, *others = _MEASURES
         head = (factor, first, "default ahead by", *others)
         lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         rows = {value: figures for value, figures in found.items() if figures}

@@ -137,7 +137,7 @@ def markdown(summary: dict[str, Any]) -> str:
     measures that no method has; at the end what happens to retained pictures, in the first group."""
     tables = [overview(summary)] if len(summary) > 1 else []
     for title, methods in summary.items():
-        first, *others = (c for c in COLUMNS if c == COLUMNS[0] or any(_measured(f, c) for f in methods.values()))
+        first, *others = measured(methods, COLUMNS)
         head = ("method", "setting", first, f"{OURS} ahead by", *others, "to prepare", "size", "time")
         lines = [f"### {title}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for name, found in sorted(methods.items(), key=lambda item: -_rank(item[1])):
@@ -154,8 +154,10 @@ def markdown(summary: dict[str, Any]) -> str:
     return "\n\n".join(tables) + "\n"
 
 
-def _measured(found: dict[str, Any], column: str) -> bool:
-    return isfinite(Interval(**found[column]).value)
+def measured(methods: Mapping[str, dict[str, Any]], columns: Sequence[str]) -> list[str]:
+    """The first of the columns, and those others in which any method has a figure."""
+    first, *others = columns
+    return [first, *(c for c in others if any(isfinite(Interval(**f[c]).value) for f in methods.values()))]
 
 
 def overview(summary: dict[str, Any]) -> str:

@@ -40,9 +40,8 @@ class BenchConfig(SuiteConfig):
     pairs with one of these as partner. 32 prompts for each object; styles are left out. DIR/look-alikes.md tells what
     looks like what (suite emblem)."""
     tune: bool = True
-    """Every method's main setting is tuned first, for one concept and for several together; SPM for one concept only,
-    which sets take over: to try a value on a set takes ten adapters to train. --no-tune leaves each method at its
-    default (suite emblem)."""
+    """Every method's main setting is tuned first, for one concept and for several together. --no-tune leaves each
+    method at its default (suite emblem)."""
     join: Path | None = None
     """summary.json of another run: methods that it has and this one has not go into the tables and plots (suite
     emblem). So a new method is compared with others in the time that it takes alone; docs/benchmark of the repository

@@ -145,9 +145,6 @@ FOR_SETS: dict[str, Callable[[Workshop], Method]] = {
     "RECE": lambda _: RECE(UCE(tokens="all", erase_weight=10.0), closeness=1e-3),
 }
 """Makers of methods that begin otherwise where several concepts are erased together."""
-TRAINED_APART = frozenset({"SPM"})
-"""Methods that train each concept by itself, at length, and add up what they have trained: they are tuned on one
-concept only, and have that setting on sets as well."""
 
 
 def setting_of(method: Method) -> float:

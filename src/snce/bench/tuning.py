@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from snce.bench.cells import Cell
 from snce.bench.execute import part_of, run_cells
-from snce.bench.lineup import METHODS, TRAINED_APART
+from snce.bench.lineup import METHODS
 from snce.bench.measures import harmonic_mean
 from snce.bench.prompts import Sizes
 from snce.bench.rows import read_rows
@@ -82,7 +82,7 @@ class Task(NamedTuple):
 
 def task_of(cell: Cell) -> Task:
     """By what the cell's setting is chosen."""
-    return Task(cell.method, cell.together and cell.method not in TRAINED_APART)
+    return Task(cell.method, cell.together)
 
 
 def tuning_concepts() -> list[str]:
@@ -127,12 +127,10 @@ def tune(
     """The cells, each with the best value of its method's knob.
 
     The best is that of the highest harmonic mean: for one concept, on the pictures of all tuning concepts together,
-    each erased alone; for several, on those of the tuning set. SPM (`TRAINED_APART`) is tuned for one concept only and
-    keeps that setting on sets: to try a value on the tuning set takes ten adapters to train. Every method gets the same
-    concepts, prompts and seeds; the grids have four to six values, the published one among them. A best value at the
-    end of its grid is told: it may not be the best there is. What `earlier` has of a grid is taken from there, if it
-    was tried with the same model, prompts and method. Writes DIR/tuned.json with the figures of all grids, and with
-    what else `earlier` has.
+    each erased alone; for several, on those of the tuning set. Every method gets the same concepts, prompts and seeds;
+    the grids have four to six values, the published one among them. A best value at the end of its grid is told: it may
+    not be the best there is. What `earlier` has of a grid is taken from there, if it was tried with the same model,
+    prompts and method. Writes DIR/tuned.json with the figures of all grids, and with what else `earlier` has.
     """
     folder = bench.folder / "tuning"
     grids, known, stamps = {}, {}, {}
